@@ -1,0 +1,339 @@
+"""What api and worker say to each other, in the order of docs/protocol.md.
+
+``FROM_API`` and ``FROM_WORKER`` are the two dialects of the ROUTER-DEALER link; on PUB the
+api says ``Catalogue`` and ``Cancel`` (the hints). Every message of an open session names it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from wire.codec import Dialect, Message
+from wire.models import Count, Fault, Item, Name, Number, Reason, Status, Warmth
+
+#: Params, results and logs up to this travel inline; larger ones in chunks.
+INLINE_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 256 << 10
+#: Payload bytes that may be under way on one link in one direction.
+WINDOW_BYTES: Final = 8 << 20
+
+TOPIC_CATALOGUE: Final = b"catalogue"
+TOPIC_CANCEL: Final = b"cancel"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """How an attempt ended. Durations only: the api adds them to its own clock."""
+
+    status: Status
+    reason: Reason | None = None
+    #: From START's arrival to the moment the call became head in a ready sandbox.
+    waited_ms: Annotated[float, Meta(ge=0)] = 0.0
+    #: Of the execution itself.
+    duration_ms: Annotated[float, Meta(ge=0)] = 0.0
+    start: Warmth = Warmth.WARM
+    miniworker: str = ""
+    peak_memory: int | None = None
+    result_type: Literal["text", "json"] = "text"
+    #: Bytes of stdout and stderr that were left out between head and tail.
+    omitted: Count = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an outcome that is not an end, or a failure without a reason."""
+        if not self.status.is_terminal:
+            raise ValueError(f"{self.status} is not the end of an attempt")
+        if (self.status is Status.DONE) != (self.reason is None):
+            raise ValueError("an attempt has a reason if and only if it is not DONE")
+
+
+class Warm(msgspec.Struct, frozen=True, array_like=True):
+    """What a worker grants for one revision key: counts are absolute, not deltas."""
+
+    key: str
+    #: Ready sandboxes that wait; a START on one also spends a free slot.
+    idle: Count
+    #: Places behind a running call; a START on one spends no slot.
+    ahead: Count = 0
+
+
+# --- worker to api -------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """Open a session: who this node is, what it can do and what it holds."""
+
+    KIND: ClassVar[int] = 1
+    #: Random, kept in the node's folder under a lock.
+    node_id: Name
+    #: Random for each start of the worker.
+    boot: Name
+    name: Name
+    pid: Number
+    version: str
+    slots: Number
+    sandbox: Literal["docker", "process", "fake"]
+    #: What the sandbox confines, in plain words.
+    isolation: str
+    labels: dict[str, str] = {}
+    #: (call, attempt) pairs that were STARTed here and have no recorded result yet.
+    running: tuple[tuple[int, int], ...] = ()
+    #: Where this node's catalogue stands: (epoch, seq); ("", 0) if it knows nothing.
+    epoch: str = ""
+    seq: Count = 0
+    token: str = ""
+
+
+class Credit(Message, frozen=True, kw_only=True):
+    """Grant starts: absolute counts, as of ``seen`` messages that spend."""
+
+    KIND: ClassVar[int] = 2
+    session: Number
+    #: PREPAREs and STARTs of this session read so far; the api subtracts later ones.
+    seen: Count
+    #: Slots in which a sandbox may be started, or an idle one may run a call.
+    free: Count
+    #: Only the keys whose counts changed since the last CREDIT of this session.
+    warm: tuple[Warm, ...] = ()
+    #: Payload bytes received in this session: opens the api's window again.
+    received: Count = 0
+
+
+class WorkerHeartbeat(Message, frozen=True, kw_only=True):
+    """Alive, once a second; carries what only people read."""
+
+    KIND: ClassVar[int] = 3
+    session: Number
+    seen: Count
+    received: Count
+    running: Count
+    sandboxes: Count
+    load: float = 0.0
+    state: Literal["up", "draining"] = "up"
+    #: (key, warm sandboxes), for people; the grants are in CREDIT.
+    warm: tuple[tuple[str, int], ...] = ()
+
+
+class Ready(Message, frozen=True, kw_only=True):
+    """A PREPAREd attempt has a sandbox that waits for its START."""
+
+    KIND: ClassVar[int] = 4
+    session: Number
+    call: Number
+    attempt: Number
+
+
+class Returned(Message, frozen=True, kw_only=True):
+    """The attempt will never begin here, whatever was sent: it may go elsewhere."""
+
+    KIND: ClassVar[int] = 5
+    session: Number
+    call: Number
+    attempt: Number
+    fault: Fault = Fault.NONE
+    reason: Reason | None = None
+    #: What an installer printed, where the reason is ``install_failed`` (tail, 16 KiB).
+    log: str = ""
+
+    def __post_init__(self) -> None:
+        """A fault must be explained, for it reaches the call's record."""
+        if self.fault is not Fault.NONE and self.reason is None:
+            raise ValueError("a RETURNED with a fault needs a reason")
+
+
+class Result(Message, frozen=True, kw_only=True):
+    """A part of what an attempt produced; the last part carries the outcome.
+
+    The payload is the concatenation of slices of four channels, cut by ``sizes``: params
+    (only when repeated to an api that may not know the call), result, stdout, stderr.
+    """
+
+    KIND: ClassVar[int] = 6
+    session: Number
+    call: Number
+    attempt: Number
+    sizes: tuple[Count, Count, Count, Count] = (0, 0, 0, 0)
+    outcome: Outcome | None = None
+    #: Counts the ends of this session, 1, 2, 3 ...; 0 on parts that are not the end.
+    number: Count = 0
+    #: The record that came with START (JSON), on results repeated after a HELLO.
+    record: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Exactly the ends are numbered, so that RECORDED can be cumulative."""
+        if (self.outcome is None) != (self.number == 0):
+            raise ValueError("a RESULT is numbered if and only if it is the end")
+
+
+class Fetch(Message, frozen=True, kw_only=True):
+    """Ask for bytes of a package or of a call's params, from ``offset`` on."""
+
+    KIND: ClassVar[int] = 7
+    session: Number
+    what: Literal["package", "params"]
+    #: The package's sha256, or ``call.attempt`` of the params.
+    key: str
+    offset: Count
+    #: How many bytes may be sent before the next FETCH of this key.
+    credit: Number
+
+
+class Sync(Message, frozen=True, kw_only=True):
+    """Ask for the catalogue after (epoch, seq), or for single revisions by key."""
+
+    KIND: ClassVar[int] = 8
+    session: Number
+    epoch: str
+    seq: Count
+    keys: tuple[str, ...] = ()
+
+
+class Bye(Message, frozen=True, kw_only=True):
+    """Leave: nothing runs here any more, every result was recorded or is kept on disk."""
+
+    KIND: ClassVar[int] = 9
+    session: Number
+
+
+# --- api to worker -------------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True, kw_only=True):
+    """Open the session that HELLO asked for."""
+
+    KIND: ClassVar[int] = 32
+    session: Number
+    api: Name
+    #: Where the api's catalogue stands; what is missing follows in CATALOGUE.
+    epoch: str
+    seq: Count
+
+
+class Refuse(Message, frozen=True, kw_only=True):
+    """No session: the name is taken, the token is wrong, the version is another."""
+
+    KIND: ClassVar[int] = 33
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Who(Message, frozen=True, kw_only=True):
+    """A message of a session that is not open here came: say HELLO again."""
+
+    KIND: ClassVar[int] = 34
+
+
+class Catalogue(Message, frozen=True, kw_only=True):
+    """Changes of the catalogue in order, or all of it; also the hint on PUB.
+
+    ``after`` is the seq that ``items`` build on. A snapshot (``after`` 0) replaces all.
+    ``pinned`` carries older revisions that were asked for by key; they change nothing.
+    """
+
+    KIND: ClassVar[int] = 35
+    session: Count
+    epoch: str
+    after: Count
+    seq: Count
+    items: tuple[Item, ...] = ()
+    pinned: tuple[Item, ...] = ()
+    #: Keys asked for that do not exist (any more).
+    missing: tuple[str, ...] = ()
+
+
+class Prepare(Message, frozen=True, kw_only=True):
+    """Get a sandbox ready for an attempt, answer READY, begin nothing."""
+
+    KIND: ClassVar[int] = 36
+    session: Number
+    call: Number
+    attempt: Number
+    key: str
+    #: What is left of maxWait.
+    budget_ms: Number
+
+
+class Start(Message, frozen=True, kw_only=True):
+    """Begin an attempt: the only permission there is. The payload is the params."""
+
+    KIND: ClassVar[int] = 37
+    session: Number
+    call: Number
+    attempt: Number
+    key: str
+    timeout_ms: Number
+    #: Size of the params in bytes; over INLINE_BYTES the payload is empty: FETCH them.
+    size: Count
+    #: The call's record (JSON, without params), to be repeated with its RESULT.
+    record: bytes
+    traceparent: str = ""
+
+
+class Cancel(Message, frozen=True, kw_only=True):
+    """End an attempt, begun or not; on PUB a hint with ``session`` 0."""
+
+    KIND: ClassVar[int] = 38
+    session: Count
+    call: Number
+    attempt: Count
+    reason: Reason
+
+
+class Recorded(Message, frozen=True, kw_only=True):
+    """Every RESULT numbered up to this is durable: the worker may forget it."""
+
+    KIND: ClassVar[int] = 39
+    session: Number
+    upto: Number
+
+
+class Chunk(Message, frozen=True, kw_only=True):
+    """Bytes that FETCH asked for; ``error`` instead of bytes when there are none."""
+
+    KIND: ClassVar[int] = 40
+    session: Number
+    what: Literal["package", "params"]
+    key: str
+    offset: Count
+    total: Count
+    error: Reason | None = None
+
+
+class ApiHeartbeat(Message, frozen=True, kw_only=True):
+    """Alive, once a second or after 2 MiB received; heals a lost last publication."""
+
+    KIND: ClassVar[int] = 41
+    session: Number
+    epoch: str
+    seq: Count
+    #: Payload bytes received in this session: opens the worker's window again.
+    received: Count
+
+
+FROM_WORKER: Final = Dialect[Message](
+    "worker to api",
+    Hello,
+    Credit,
+    WorkerHeartbeat,
+    Ready,
+    Returned,
+    Result,
+    Fetch,
+    Sync,
+    Bye,
+)
+FROM_API: Final = Dialect[Message](
+    "api to worker",
+    Welcome,
+    Refuse,
+    Who,
+    Catalogue,
+    Prepare,
+    Start,
+    Cancel,
+    Recorded,
+    Chunk,
+    ApiHeartbeat,
+)

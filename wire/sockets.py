@@ -1,0 +1,189 @@
+"""ZeroMQ on an asyncio loop: raw sockets on the loop's reader, whole messages out.
+
+``zmq.asyncio`` costs a future and a task switch for every message; reading the socket's
+file descriptor on the loop and draining it until it says EAGAIN was measured at five times
+the throughput of a broker (docs/decisions.md). Its traps, each met once, are the comments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from wire.errors import BadRequest
+
+log = logging.getLogger(__name__)
+
+#: Against strangers only: our own senders keep far below it.
+MAX_FRAME_BYTES: Final = 64 << 20
+#: Messages read before other work on the loop gets its turn.
+BURST: Final = 256
+#: sockaddr_un holds 108 bytes with the closing NUL.
+IPC_PATH_BYTES: Final = 107
+
+OnMessage = Callable[[list[bytes]], None]
+
+
+def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
+    """Return a socket with the settings that all of skep's have.
+
+    No socket sets a routing id: a second peer of a fixed one would stay deaf for ever.
+    Queues are unbounded here because credits bound what is sent.
+    """
+    socket = context.socket(kind)
+    socket.set(zmq.LINGER, 0)
+    socket.set(zmq.SNDHWM, 0)
+    socket.set(zmq.RCVHWM, 0)
+    socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.set(zmq.IPV6, 1)
+    if kind == zmq.ROUTER:
+        socket.set(zmq.ROUTER_MANDATORY, 1)
+    return socket
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
+    """Bind and return the endpoint that others connect to (a port ``*`` becomes a number).
+
+    Raises:
+        BadRequest: the address is taken, or cannot be bound; the message names it.
+    """
+    path = endpoint.removeprefix("ipc://")
+    if path != endpoint:
+        _check_path(path)
+        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise BadRequest(
+            f"cannot listen on {endpoint}: {error}",
+            hint="another process may use it: choose another port, or stop that process",
+        ) from error
+    return socket.get_string(zmq.LAST_ENDPOINT)
+
+
+def _check_path(path: str) -> None:
+    if len(path.encode()) > IPC_PATH_BYTES:
+        raise BadRequest(
+            f"the socket path {path!r} is longer than {IPC_PATH_BYTES} bytes",
+            hint="name it relative to the working folder",
+        )
+
+
+class Link:
+    """One socket on the running loop; every message in has exactly ``frames`` frames.
+
+    ``on_message`` gets each whole message; what it raises is logged and the loop goes on.
+    A message of another length is drained to its end and counted in ``malformed``, so that
+    one hostile peer cannot shift everybody's stream.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], frames: int, on_message: OnMessage) -> None:
+        self.malformed = 0
+        self.unroutable = 0
+        self._socket = socket
+        self._frames = frames
+        self._on_message = on_message
+        self._loop = asyncio.get_running_loop()
+        self._fd: int = socket.FD
+        self._out: deque[Sequence[bytes]] = deque()
+        self._checking = False
+        self._closed = False
+        self._loop.add_reader(self._fd, self._read)
+        # Messages may wait already, and no edge will come for them.
+        self._check_soon()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._out)} to send"
+        return f"<Link of {self._frames} frames, {state}, {self.malformed} malformed>"
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Send a message, or queue it behind those that wait; never blocks."""
+        if self._closed:
+            return
+        self._out.append(frames)
+        if len(self._out) == 1:
+            self._flush()
+
+    def drain(self) -> None:
+        """Read all that has arrived, now: whoever judges a peer's silence does it first."""
+        self._read()
+
+    def close(self) -> None:
+        """Stop reading and close the socket; what was not sent is dropped."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._fd)
+        self._socket.close(linger=0)
+
+    def _check_soon(self) -> None:
+        if not self._checking and not self._closed:
+            self._checking = True
+            self._loop.call_soon(self._check)
+
+    def _check(self) -> None:
+        self._checking = False
+        if self._closed:
+            return
+        # Asking for the events empties the socket's mailbox: from 0 on a new edge will come.
+        events = int(self._socket.EVENTS)
+        if events & zmq.POLLOUT and self._out:
+            self._flush()
+        if events & zmq.POLLIN:
+            self._read()
+
+    def _flush(self) -> None:
+        while self._out:
+            try:
+                self._socket.send_multipart(self._out[0], zmq.NOBLOCK, copy=True)
+            except zmq.Again:
+                break
+            except zmq.ZMQError as error:
+                # ROUTER_MANDATORY: the peer is gone, and its session will be judged lost.
+                self.unroutable += 1
+                log.debug("message dropped: %s", error)
+            self._out.popleft()
+        # Sending processes the mailbox too, so it may have eaten the reader's edge.
+        self._check_soon()
+
+    def _read(self) -> None:
+        for _ in range(BURST):
+            if self._closed:
+                return
+            try:
+                message = self._receive()
+            except zmq.Again:
+                if self._out:
+                    self._check_soon()
+                return
+            if message is not None:
+                self._deliver(message)
+        # The burst is used up, and what is left will bring no new edge.
+        self._check_soon()
+
+    def _receive(self) -> list[bytes] | None:
+        """Return the next message, None if it was malformed; raise ``zmq.Again`` if none."""
+        frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+        message = [frame.bytes]
+        while frame.more:
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+            if len(message) <= self._frames:
+                message.append(frame.bytes)
+        if len(message) == self._frames:
+            return message
+        self.malformed += 1
+        log.warning("dropped a message of a wrong number of frames")
+        return None
+
+    def _deliver(self, message: list[bytes]) -> None:
+        try:
+            self._on_message(message)
+        except Exception:
+            # An exception here must not end the drain: the wake-up would be lost with it.
+            log.exception("a message could not be handled")
