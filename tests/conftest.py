@@ -1,0 +1,108 @@
+"""What all tests share: async tests on the real loop, and proof that nothing outlives one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: No async test may take longer; each waits for conditions, never for time.
+ASYNC_LIMIT_S = 50
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run ``async def`` tests on a loop of their own, in debug mode."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    test: Callable[..., Awaitable[None]] = pyfuncitem.obj
+
+    async def limited() -> None:
+        await asyncio.wait_for(test(**arguments), ASYNC_LIMIT_S)
+
+    asyncio.run(limited(), debug=True)
+    return True
+
+
+def eventually(condition: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:
+    """Return the first true value of ``condition``; fail after ``limit_s``."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    pytest.fail(f"not within {limit_s} s: {what or inspect.getsource(condition).strip()}")
+
+
+async def soon(condition: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:
+    """As ``eventually``, while the loop goes on."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        await asyncio.sleep(0.005)
+    pytest.fail(f"not within {limit_s} s: {what or inspect.getsource(condition).strip()}")
+
+
+def children() -> set[int]:
+    """Return the pids of all living descendants of this process."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents.setdefault(int(parent), []).append(int(entry.name))
+    found: set[int] = set()
+    todo = [os.getpid()]
+    while todo:
+        new = parents.get(todo.pop(), [])
+        found.update(new)
+        todo.extend(new)
+    return found
+
+
+def descriptors() -> dict[str, str]:
+    """Return the open descriptors of this process and what they are."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found[entry.name] = str(entry.readlink())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives() -> Iterator[None]:
+    """Fail a test that leaves a thread, a process, a socket or an open file behind."""
+    threads = set(threading.enumerate())
+    processes = children()
+    files = descriptors()
+    yield
+    gc.collect()
+
+    def left() -> dict[str, Any]:
+        return {
+            "threads": set(threading.enumerate()) - threads,
+            "processes": children() - processes,
+            "files": {k: v for k, v in descriptors().items() if files.get(k) != v},
+        }
+
+    end = time.monotonic() + 5
+    while any(left().values()) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not any(left().values()), left()

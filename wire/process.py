@@ -1,0 +1,94 @@
+"""How every process of skep begins and ends: options, logs, ready, lifeline, signals.
+
+A process that another one started is given two file descriptors: it writes one JSON line to
+``--ready-fd`` when it serves, and ends when ``--lifeline-fd`` says end of file, which the
+kernel sees to even if the parent was killed with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from typing import Any, Final, TypeVar
+
+import uvloop
+
+log = logging.getLogger(__name__)
+
+LOG_FORMAT: Final = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
+_background: set[asyncio.Task[Any]] = set()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What the parent of a process handed to it; all None when it was started by hand."""
+
+    ready_fd: int | None = None
+    lifeline_fd: int | None = None
+    log_level: str = "info"
+
+    def announce(self, **facts: Any) -> None:
+        """Tell the parent, once, that this process serves, and where."""
+        if self.ready_fd is not None:
+            os.write(self.ready_fd, json.dumps(facts).encode() + b"\n")
+            os.close(self.ready_fd)
+
+
+@cache
+def release() -> str:
+    """Return the version of the installed release; ``0+source`` from a bare source tree."""
+    try:
+        return metadata.version("skep")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]], started: Started) -> None:
+    """Run a service until it returns; SIGTERM, SIGINT or a cut lifeline set its event."""
+    logging.basicConfig(
+        level=started.log_level.upper(),
+        format=LOG_FORMAT,
+        datefmt="%Y-%m-%dT%H:%M:%S",
+        stream=sys.stderr,
+    )
+
+    async def guarded() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if started.lifeline_fd is not None:
+            loop.add_reader(started.lifeline_fd, _on_lifeline, started.lifeline_fd, stop)
+        await main(stop)
+
+    uvloop.run(guarded())
+
+
+def _on_lifeline(fd: int, stop: asyncio.Event) -> None:
+    # Nothing is ever written to a lifeline: whatever wakes us is its end.
+    asyncio.get_running_loop().remove_reader(fd)
+    log.warning("the process that started this one is gone: stopping")
+    stop.set()
+
+
+def spawn(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Start a named task whose failure is logged, never swallowed."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    _background.add(task)
+    task.add_done_callback(_ended)
+    return task
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _background.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task %s failed", task.get_name(), exc_info=error)
