@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import inspect
 import os
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Orphans of a killed process become ours, so that ``children`` finds them (prctl(2)).
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 #: No async test may take longer; each waits for conditions, never for time.
 ASYNC_LIMIT_S = 50
