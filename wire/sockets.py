@@ -41,7 +41,6 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     socket.set(zmq.SNDHWM, 0)
     socket.set(zmq.RCVHWM, 0)
     socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-    socket.set(zmq.IPV6, 1)
     if kind == zmq.ROUTER:
         socket.set(zmq.ROUTER_MANDATORY, 1)
     return socket
