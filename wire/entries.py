@@ -1,0 +1,223 @@
+"""What is in a zip or a tar, entry by entry, read forward once in bounded memory.
+
+The readers trust nothing that Python's libraries read unbounded: a zip's list of files is
+measured before it is parsed, and no header of a tar is read that is longer than 1 MiB. What
+the entries may be called and where links may lead is judged in ``wire.archive``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final, Literal, cast
+
+from wire.errors import TooLarge, UnsafeArchive, UnsupportedArchive
+
+Kind = Literal["zip", "tar", "tar.gz"]
+Grew = Callable[[int], None]
+
+PIECE_BYTES: Final = 256 << 10
+_HEADER_BYTES: Final = 1 << 20
+#: What one file takes in a zip's list of files, generously.
+_ENTRY_BYTES: Final = 300
+_BLOCK: Final = 512
+_ZIP_END: Final = b"PK\x05\x06"
+_ZIP64_LOCATOR: Final = b"PK\x06\x07"
+_ZIP_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A file, a folder, a symbolic link, or (hardlink) another name of an earlier file."""
+
+    name: bytes
+    type: Literal["file", "dir", "symlink", "hardlink"]
+    executable: bool = False
+    target: bytes = b""
+    content: IO[bytes] = field(default_factory=io.BytesIO)
+
+
+def sniff(path: Path) -> Kind:
+    """Return the kind of an archive by its first bytes; raise ``UnsupportedArchive``."""
+    with path.open("rb") as file:
+        head = file.read(_BLOCK)
+    if head.startswith((b"PK\x03\x04", _ZIP_END)):
+        return "zip"
+    if head.startswith(b"\x1f\x8b"):
+        return "tar.gz"
+    if _is_tar_header(head):
+        return "tar"
+    raise UnsupportedArchive(
+        "it is no zip, tar or tar.gz", hint="pack it with: tar czf package.tar.gz *"
+    )
+
+
+def _is_tar_header(block: bytes) -> bool:
+    if block == bytes(_BLOCK):
+        return True
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return False
+    return True
+
+
+def read(path: Path, kind: Kind, max_files: int, grew: Grew) -> Iterator[Entry]:
+    """Give the entries in order; each one's content must be read before the next.
+
+    ``grew`` is told of every byte that unpacking a compressed tar brings forth, headers too,
+    and may end it all by raising.
+    """
+    if kind == "zip":
+        yield from _zip_entries(path, max_files)
+    else:
+        with path.open("rb") as file:
+            # GzipFile also checks the whole stream's sum once it is read to its end.
+            stream = gzip.GzipFile(fileobj=file) if kind == "tar.gz" else file
+            yield from _tar_entries(cast("IO[bytes]", stream), grew)
+
+
+# --- zip -------------------------------------------------------------------------------
+
+
+def _zip_entries(path: Path, max_files: int) -> Iterator[Entry]:
+    _check_zip_list(path, max_files)
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            yield _zip_entry(archive, info)
+
+
+def _check_zip_list(path: Path, max_files: int) -> None:
+    """Refuse a list of files that would fill the memory: it is parsed whole."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - (1 << 16) - 64))
+        tail = file.read()
+    at = len(tail) - 22
+    if tail[at : at + 4] != _ZIP_END or not tail.endswith(b"\0\0"):
+        at = tail.rfind(_ZIP_END)
+    if at < 0:
+        raise zipfile.BadZipFile("its end is missing")
+    list_bytes = int.from_bytes(tail[at + 12 : at + 16], "little")
+    if tail[max(0, at - 20) :].startswith(_ZIP64_LOCATOR) or list_bytes > (
+        max_files * _ENTRY_BYTES
+    ):
+        raise TooLarge(f"its list of files is too long (at most {max_files} files)")
+
+
+def _zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
+    name = _zip_name(info)
+    shown = show(name)
+    if info.flag_bits & 0x1:
+        raise UnsupportedArchive(f"{shown} is encrypted", hint="pack it without a password")
+    if info.compress_type not in _ZIP_METHODS:
+        raise UnsupportedArchive(
+            f"{shown} is packed by method {info.compress_type}", hint="use deflate"
+        )
+    mode = info.external_attr >> 16 if info.create_system == 3 else 0
+    if name.endswith(b"/"):
+        return Entry(name=name, type="dir")
+    if stat.S_ISLNK(mode):
+        with archive.open(info) as content:
+            return Entry(name=name, type="symlink", target=content.read(4096))
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        raise UnsafeArchive(f"{shown} is a device, pipe or socket")
+    content = archive.open(info)
+    return Entry(name=name, type="file", executable=bool(mode & 0o100), content=content)
+
+
+def _zip_name(info: zipfile.ZipInfo) -> bytes:
+    """Return the name as its bytes were meant: UTF-8, a unix byte string, or DOS text."""
+    name = info.orig_filename
+    if info.flag_bits & 0x800:
+        return name.encode()
+    raw = name.encode("cp437")
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        if info.create_system != 3:
+            raw = name.encode()
+    # Old packers on Windows write backslashes between folders.
+    return raw.replace(b"\\", b"/") if info.create_system == 0 else raw
+
+
+# --- tar -------------------------------------------------------------------------------
+
+
+class _Forward:
+    """What ``tarfile`` needs of a file, forward only; refuses headers of hostile length."""
+
+    def __init__(self, stream: IO[bytes], grew: Grew) -> None:
+        self.last = b""
+        self._stream = stream
+        self._grew = grew
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        if size > _HEADER_BYTES:
+            raise UnsafeArchive(f"a header in it is {size} bytes long")
+        data = self._stream.read(size)
+        self._position += len(data)
+        self._grew(len(data))
+        self.last = data
+        return data
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise tarfile.ReadError("its parts overlap")
+        while self._position < position:
+            if not self.read(min(PIECE_BYTES, position - self._position)):
+                raise EOFError("it ends early")
+        return position
+
+
+def _tar_entries(stream: IO[bytes], grew: Grew) -> Iterator[Entry]:
+    forward = _Forward(stream, grew)
+    archive = tarfile.TarFile(
+        fileobj=cast("IO[bytes]", forward),
+        mode="r",
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
+    while (info := archive.next()) is not None:
+        # Else every entry of it would be kept for its life.
+        cast("Any", archive).members.clear()
+        yield _tar_entry(archive, info)
+    if forward.last != bytes(_BLOCK):
+        # ``tarfile`` takes a damaged header for the end.
+        raise tarfile.ReadError("its end is missing")
+    while forward.read(PIECE_BYTES):
+        pass
+
+
+def _tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
+    name = _tar_name(info.name)
+    if info.isdir():
+        return Entry(name=name, type="dir")
+    if info.issym():
+        return Entry(name=name, type="symlink", target=_tar_name(info.linkname))
+    if info.islnk():
+        return Entry(name=name, type="hardlink", target=_tar_name(info.linkname))
+    content = archive.extractfile(info) if info.isreg() else None
+    if content is None:
+        raise UnsafeArchive(f"{show(name)} is a device, pipe or something unknown")
+    return Entry(name=name, type="file", executable=bool(info.mode & 0o100), content=content)
+
+
+def _tar_name(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def show(name: bytes) -> str:
+    """Return a name for a message, however hostile it is."""
+    text = name[:120].decode("utf-8", "backslashreplace")
+    return repr(text + ("..." if len(name) > 120 else ""))
