@@ -1,0 +1,285 @@
+"""What a miniworker decides about its attempts: pure, events and ``now`` in, actions out.
+
+One attempt is the *head*: the sandbox has it, and its timeout runs from that moment. The
+others wait behind it, have not begun, and can always be handed back. An attempt gets exactly
+one answer, whatever crosses on the way: a result, an ending that was ordered (time-out,
+cancel), the death of the sandbox, or RETURNED.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from miniworker import agent
+from wire import jobs
+from wire.codec import Message
+from wire.errors import ProtocolError
+from wire.messages import Outcome
+from wire.models import Fault, Reason, Status
+
+#: How long an agent may take to kill an attempt before its sandbox is killed.
+KILL_S: Final = 1.0
+HEARTBEAT_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An attempt on this miniworker, by the ``serial`` that its agent knows it by.
+
+    The number of an attempt would not do: those of different calls are the same.
+    """
+
+    serial: int
+    job: jobs.Job
+    params: bytes
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send this to the worker."""
+
+    message: Message
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Give this attempt to the agent: from here on it may have begun."""
+
+    held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class KillAttempt:
+    """Tell the agent to end this attempt."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy:
+    """Kill the sandbox; ``gone`` is told when that has happened."""
+
+
+Action = Tell | Hand | KillAttempt | Destroy
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the head will have ended once nothing of it runs; ``until`` bounds the wait."""
+
+    status: Status
+    reason: Reason
+    until: float
+
+
+class Attempts:
+    """The attempts of one sandbox, in order."""
+
+    def __init__(self, miniworker: str) -> None:
+        self._miniworker = miniworker
+        self._waiting: deque[Held] = deque()
+        self._head: Held | None = None
+        self._began = 0.0
+        self._deadline = 0.0
+        self._beat = 0.0
+        self._ending: Ending | None = None
+        self._serials = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        head = f"{self._head.job.call}.{self._head.job.attempt}" if self._head else "nothing"
+        return f"<Attempts: {head} runs, {len(self._waiting)} wait>"
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether nothing runs and nothing waits."""
+        return self._head is None and not self._waiting
+
+    def job(self, job: jobs.Job, params: bytes, now: float) -> list[Action]:
+        """Take an attempt: it runs now, or waits behind the head."""
+        if self._closed:
+            return [_returned(job)]
+        self._serials += 1
+        self._waiting.append(Held(self._serials, job, params, now))
+        return self._next(now)
+
+    def cancel(self, call: int, attempt: int, reason: Reason, now: float) -> list[Action]:
+        """End one attempt: what waits is handed back, the head is killed."""
+        for held in self._waiting:
+            if _is(held, call, attempt):
+                self._waiting.remove(held)
+                return [_returned(held.job)]
+        if self._head is None or not _is(self._head, call, attempt) or self._ending:
+            return []
+        return self._end(self._head, Status.CANCELLED, reason, now)
+
+    def result(self, result: agent.Result, body: bytes, now: float) -> list[Action]:
+        """The agent says how the head ended; this wins over an ending still under way.
+
+        Raises:
+            ProtocolError: it is not about the head, or contradicts itself.
+        """
+        held = self._expected(result.attempt)
+        parts = agent.cut(body, result.sizes)
+        # Built first: a result that is refused must leave the head in its place.
+        outcome = self._outcome(
+            held,
+            Status(result.status),
+            _reason(result),
+            now,
+            omitted=result.omitted,
+            peak_memory=result.peak_memory,
+            result_type=result.result_type,
+        )
+        return [self._done(held, outcome, parts), *self._next(now)]
+
+    def exited(self, exit_: agent.Exit, body: bytes, now: float) -> list[Action]:
+        """The agent has killed the head as it was told.
+
+        Raises:
+            ProtocolError: nobody asked for that.
+        """
+        held = self._expected(exit_.attempt)
+        ending = self._ending
+        if ending is None:
+            raise ProtocolError("the agent ended an attempt that nobody told it to end")
+        parts = agent.cut(body, exit_.sizes)
+        if not exit_.began and ending.status is Status.CANCELLED:
+            self._head = None
+            return [_returned(held.job), *self._next(now)]
+        outcome = self._outcome(held, ending.status, ending.reason, now, omitted=exit_.omitted)
+        return [self._done(held, outcome, [b"", *parts]), *self._next(now)]
+
+    def tick(self, now: float) -> list[Action]:
+        """Let time pass: time out the head, give up on a deaf agent, beat."""
+        held = self._head
+        if held is None or self._closed:
+            return []
+        if self._ending is None and now >= self._deadline:
+            return self._end(held, Status.TIMEOUT, _too_slow(held.job), now)
+        if self._ending is not None and now >= self._ending.until:
+            return [Destroy()]
+        if now >= self._beat:
+            self._beat = now + HEARTBEAT_S
+            return [Tell(jobs.Heartbeat(call=held.job.call, attempt=held.job.attempt))]
+        return []
+
+    def wake_at(self) -> float | None:
+        """Return when ``tick`` has something to do next; None if only an event will."""
+        if self._head is None or self._closed:
+            return None
+        limit = self._ending.until if self._ending else self._deadline
+        return min(limit, self._beat)
+
+    def gone(self, mark: int | None, oom: bool, now: float) -> list[Action]:
+        """The sandbox is dead; ``mark`` is the last attempt begun, None if nobody knows."""
+        return self._close(self._gone_ending(mark, oom), now)
+
+    def violated(self, message: str, now: float) -> list[Action]:
+        """The agent broke the protocol: its bytes are hostile, so the sandbox ends."""
+        reason = Reason(code="protocol_violation", message=message)
+        return [Destroy(), *self._close((Status.FAILED, reason), now)]
+
+    def stop(self, now: float) -> list[Action]:
+        """Hand back what waits and end the sandbox; the head, if any, is lost with it."""
+        reason = Reason(code="sandbox_lost", message="the miniworker was stopped meanwhile")
+        return [Destroy(), *self._close((Status.LOST, reason), now)]
+
+    def _next(self, now: float) -> list[Action]:
+        if self._head is not None or not self._waiting:
+            return []
+        self._head = self._waiting.popleft()
+        self._ending = None
+        self._began = now
+        self._deadline = now + self._head.job.timeout_ms / 1000
+        self._beat = now + HEARTBEAT_S
+        return [Hand(self._head)]
+
+    def _end(self, head: Held, status: Status, reason: Reason, now: float) -> list[Action]:
+        self._ending = Ending(status, reason, now + KILL_S)
+        return [KillAttempt(head.serial)]
+
+    def _expected(self, serial: int) -> Held:
+        if self._head is None or self._head.serial != serial:
+            raise ProtocolError(f"the agent answered attempt {serial}, which does not run")
+        return self._head
+
+    def _gone_ending(self, mark: int | None, oom: bool) -> tuple[Status, Reason] | None:
+        if self._ending is not None:
+            return self._ending.status, self._ending.reason
+        if self._head is not None and mark is not None and mark < self._head.serial:
+            return None
+        if oom:
+            return Status.OOM, Reason(code="oom", message="the memory limit was reached")
+        lost = "the sandbox died while the call ran"
+        return Status.LOST, Reason(code="sandbox_lost", message=lost)
+
+    def _close(self, ending: tuple[Status, Reason] | None, now: float) -> list[Action]:
+        """Answer all there is; without an ending the head has not begun and goes back."""
+        if self._closed:
+            return []
+        self._closed = True
+        actions: list[Action] = []
+        if self._head is not None and ending is not None:
+            outcome = self._outcome(self._head, *ending, now)
+            actions.append(self._done(self._head, outcome, [b"", b"", b""]))
+        elif self._head is not None:
+            actions.append(_returned(self._head.job))
+        actions.extend(_returned(held.job) for held in self._waiting)
+        self._head = None
+        self._waiting.clear()
+        reason = ending[1] if ending else _GONE
+        return [*actions, Tell(jobs.Broken(fault=Fault.NONE, reason=reason))]
+
+    def _outcome(
+        self, held: Held, status: Status, reason: Reason | None, now: float, **more: object
+    ) -> Outcome:
+        make: Callable[..., Outcome] = Outcome
+        try:
+            return make(
+                status=status,
+                reason=reason,
+                waited_ms=(self._began - held.arrived) * 1000,
+                duration_ms=max(0.0, now - self._began) * 1000,
+                miniworker=self._miniworker,
+                **more,
+            )
+        except ValueError as error:
+            raise ProtocolError(f"the agent contradicts itself: {error}") from error
+
+    def _done(self, held: Held, outcome: Outcome, parts: list[bytes]) -> Tell:
+        self._head = None
+        result, stdout, stderr = parts
+        message = jobs.Done(
+            call=held.job.call,
+            attempt=held.job.attempt,
+            outcome=outcome,
+            sizes=(len(result), len(stdout), len(stderr)),
+        )
+        return Tell(message, b"".join(parts))
+
+
+_GONE: Final = Reason(code="sandbox_lost", message="the sandbox died before the call began")
+
+
+def _is(held: Held, call: int, attempt: int) -> bool:
+    return (held.job.call, held.job.attempt) == (call, attempt)
+
+
+def _returned(job: jobs.Job) -> Tell:
+    return Tell(jobs.Returned(call=job.call, attempt=job.attempt))
+
+
+def _reason(result: agent.Result) -> Reason | None:
+    if not result.code:
+        return None
+    return Reason(code=result.code, message=result.message[: agent.MESSAGE_CHARS])
+
+
+def _too_slow(job: jobs.Job) -> Reason:
+    return Reason(code="timeout", message=f"it ran longer than {job.timeout_ms / 1000:g} s")

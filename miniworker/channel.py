@@ -1,0 +1,77 @@
+"""One connection to an agent, without ever waiting: frames out of it, bytes queued into it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from miniworker import agent
+
+READ_BYTES: Final = 256 << 10
+
+
+class Channel:
+    """A non-blocking unix stream that speaks in frames."""
+
+    def __init__(self, connection: socket.socket, limits: agent.Limits) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._reader = agent.FrameReader(limits)
+        self._out = bytearray()
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.fileno()}, {len(self._out)} bytes to send>"
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._socket.fileno()
+
+    @property
+    def has_more_to_send(self) -> bool:
+        """Return whether bytes wait until the agent reads."""
+        return bool(self._out)
+
+    def send(
+        self, message: agent.ToAgent, body: bytes = b"", descriptors: Sequence[int] = ()
+    ) -> None:
+        """Queue a frame and send what goes; a descriptor travels with the first byte."""
+        self._out += agent.encode_frame(message, body)
+        if descriptors:
+            sent = socket.send_fds(self._socket, [self._out], list(descriptors))
+            del self._out[:sent]
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what goes now. A dead agent shows when reading, not here."""
+        try:
+            while self._out:
+                del self._out[: self._socket.send(self._out)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._out.clear()
+
+    def read(self) -> list[tuple[agent.FromAgent, bytes]]:
+        """Return the frames that have come.
+
+        Raises:
+            EOFError: the agent has closed the connection.
+            ProtocolError: what came is no frame.
+        """
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return []
+        except ConnectionError as error:
+            raise EOFError(str(error)) from error
+        if not data:
+            raise EOFError("the agent has closed the connection")
+        return self._reader.feed(data)
+
+    def close(self) -> None:
+        """Close the connection: an agent that lives takes it as the order to end."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()

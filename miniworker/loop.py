@@ -1,0 +1,331 @@
+"""The process of one miniworker: a plain blocking loop between its worker and its agent.
+
+It may block because it owns exactly one sandbox. What becomes of attempts is decided in
+``attempts``; here are the sockets, the sandbox and the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from miniworker import agent, confined, fake, meeting
+from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Tell
+from miniworker.building import BUILD_RUN, built
+from miniworker.channel import Channel
+from miniworker.sandbox import Driver, NoSandbox, Plan, Sandbox
+from wire import jobs
+from wire.codec import FRAMES, Message, encode
+from wire.errors import ProtocolError
+from wire.models import Spec
+from wire.sockets import open_socket
+
+log = logging.getLogger(__name__)
+
+#: At its end a miniworker waits this long for its last words to be read.
+LINGER_MS: Final = 1000
+DRIVERS: Final[Mapping[str, Driver]] = {
+    "process": confined.ConfinedSandbox,
+    "fake": fake.FakeSandbox,
+}
+
+
+class Miniworker:
+    """One miniworker, from its first word to its end."""
+
+    def __init__(self, spawn: jobs.Spawn) -> None:
+        self._spawn = spawn
+        self._folder = Path(spawn.folder)
+        self._limits = agent.Limits()
+        self._attempts = Attempts(spawn.miniworker)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
+        self._socket = open_socket(self._context, zmq.DEALER)
+        self._poll = select.poll()
+        self._sandbox: Sandbox | None = None
+        self._mark: meeting.Mark | None = None
+        self._marks = False
+        self._control: Channel | None = None
+        self._data: Channel | None = None
+        self._spec: Spec | None = None
+        #: Set while the bundle is built: the one attempt is the dependencies command.
+        self._building: jobs.Build | None = None
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Miniworker {self._spawn.miniworker}, {self._sandbox!r}, {self._attempts!r}>"
+
+    def run(self) -> None:
+        """Serve until STOP, or until there is no sandbox any more."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._socket.connect(self._spawn.endpoint)
+        self._poll.register(self._socket.FD, select.POLLIN)
+        self._tell(jobs.Up(miniworker=self._spawn.miniworker, pid=os.getpid()))
+        try:
+            while not self._ended:
+                self._turn()
+        finally:
+            self._end()
+
+    def _turn(self) -> None:
+        self._read_worker()
+        self._do(self._attempts.tick(time.monotonic()))
+        if self._may_sleep():
+            for fd, _ in self._poll.poll(self._wait_ms()):
+                self._read_agent(fd)
+
+    def _may_sleep(self) -> bool:
+        # What tick sent may have eaten the edge, so ask once more.
+        return not self._ended and not int(self._socket.EVENTS) & zmq.POLLIN
+
+    def _wait_ms(self) -> float | None:
+        at = self._attempts.wake_at()
+        return None if at is None else max(0.0, at - time.monotonic()) * 1000 + 1
+
+    # --- the worker --------------------------------------------------------------------
+
+    def _read_worker(self) -> None:
+        while not self._ended:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message, payload = jobs.TO_MINIWORKER.decode(frames[:FRAMES])
+            except ProtocolError as error:
+                log.warning("%s: dropped: %s", self._spawn.miniworker, error)
+                continue
+            self._handle(message, payload)
+
+    def _handle(self, message: Message, payload: bytes) -> None:
+        now = time.monotonic()
+        match message:
+            case jobs.Job():
+                self._take(message, payload, now)
+            case jobs.Cancel():
+                call, attempt, reason = message.call, message.attempt, message.reason
+                self._do(self._attempts.cancel(call, attempt, reason, now))
+            case jobs.Specialise():
+                self._specialise(message)
+            case jobs.Build():
+                self._build(message)
+            case jobs.Stop():
+                self._ended = True
+                self._do(self._attempts.stop(now))
+
+    def _take(self, job: jobs.Job, params: bytes, now: float) -> None:
+        if self._spec is None or self._building is not None:
+            self._tell(jobs.Returned(call=job.call, attempt=job.attempt))
+            return
+        self._do(self._attempts.job(job, params, now))
+
+    def _tell(self, message: Message, payload: bytes = b"") -> None:
+        self._socket.send_multipart(encode(message, payload))
+
+    # --- the sandbox -------------------------------------------------------------------
+
+    def _specialise(self, message: jobs.Specialise) -> None:
+        began = time.monotonic()
+        plan = Plan(spec=message.spec, bundle=Path(message.bundle), folder=self._folder)
+        try:
+            self._make(plan, message.spec.run)
+        except NoSandbox as error:
+            self._break(error)
+            return
+        took_ms = (time.monotonic() - began) * 1000
+        self._tell(jobs.Ready(key=message.spec.key, took_ms=took_ms))
+
+    def _build(self, message: jobs.Build) -> None:
+        bundle = Path(message.bundle)
+        plan = Plan(spec=message.spec, bundle=bundle, folder=self._folder, build=True)
+        run = BUILD_RUN + message.spec.runtime.dependencies
+        try:
+            self._make(plan, run)
+        except NoSandbox as error:
+            self._destroy()
+            self._tell(jobs.Built(reason=error.reason, fault=error.fault))
+            return
+        self._building = message
+        job = jobs.Job(call=1, attempt=1, timeout_ms=message.timeout_ms)
+        self._do(self._attempts.job(job, b"", time.monotonic()))
+
+    def _make(self, plan: Plan, run: str) -> None:
+        if self._spec is not None:
+            raise NoSandbox("this miniworker has its sandbox already", hint="start another")
+        self._spec = plan.spec
+        try:
+            self._start(plan, run)
+        except OSError as error:
+            code = "no_space" if error.errno in confined.NO_SPACE else "no_sandbox"
+            raise NoSandbox(f"the sandbox could not be made: {error}", code=code) from error
+
+    def _start(self, plan: Plan, run: str) -> None:
+        sandbox = DRIVERS[self._spawn.driver](plan, self._spawn.settings)
+        self._sandbox = sandbox
+        self._mark = meeting.Mark()
+        listener = meeting.Meeting(plan, self._limits)
+        try:
+            sandbox.start()
+            self._control, self._data = listener.accept(sandbox)
+        finally:
+            listener.close()
+        init = self._init(plan, sandbox, run)
+        self._marks = meeting.agree(self._control, init, self._mark, sandbox)
+        for channel in (self._control, self._data):
+            self._poll.register(channel.fileno(), select.POLLIN)
+
+    def _init(self, plan: Plan, sandbox: Sandbox, run: str) -> agent.Init:
+        spec = plan.spec
+        env = {**sandbox.env, **spec.runtime.env}
+        if not plan.build:
+            env |= spec.function.env
+            env["SKEP_FUNCTION"] = spec.function.function_name
+            env["SKEP_REVISION"] = str(spec.function.revision)
+        return agent.Init(
+            path=sandbox.path,
+            bundle=sandbox.bundle,
+            run=run,
+            entry="" if plan.build else spec.function.entry or "",
+            isolation=spec.function.isolation,
+            env=env,
+            limits=self._limits,
+        )
+
+    def _break(self, error: NoSandbox) -> None:
+        log.warning("%s: %s", self._spawn.miniworker, error.reason.message)
+        self._destroy()
+        self._tell(jobs.Broken(fault=error.fault, reason=error.reason))
+        self._ended = True
+
+    # --- the agent ---------------------------------------------------------------------
+
+    def _read_agent(self, fd: int) -> None:
+        for channel in (self._control, self._data):
+            if channel is None or channel.fileno() != fd or self._sandbox is None:
+                continue
+            try:
+                channel.flush()
+                frames = channel.read()
+                for message, body in frames:
+                    self._heard(message, body)
+            except EOFError:
+                self._lost()
+            except ProtocolError as error:
+                self._do(self._attempts.violated(error.message, time.monotonic()))
+        self._watch()
+
+    def _heard(self, message: agent.FromAgent, body: bytes) -> None:
+        now = time.monotonic()
+        match message:
+            case agent.Result():
+                self._do(self._attempts.result(message, body, now))
+            case agent.Exit():
+                self._do(self._attempts.exited(message, body, now))
+            case _:
+                raise ProtocolError(f"the agent said {type(message).__name__} out of turn")
+
+    def _lost(self) -> None:
+        """Answer for a sandbox that ended, or that had to be killed."""
+        oom = self._destroy()
+        mark = self._mark.read() if self._mark and self._marks else None
+        self._do(self._attempts.gone(mark, oom, time.monotonic()))
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Tell(message, payload):
+                    self._report(message, payload)
+                case Hand():
+                    self._hand(action)
+                case KillAttempt(serial):
+                    self._send(self._control, agent.Kill(attempt=serial))
+                case Destroy():
+                    self._lost()
+
+    def _hand(self, action: Hand) -> None:
+        held = action.held
+        job = held.job
+        env = {} if self._building else {"SKEP_CALL": str(job.call)}
+        if job.traceparent:
+            env["TRACEPARENT"] = job.traceparent
+        message = agent.Call(
+            call=job.call, attempt=held.serial, timeout_ms=job.timeout_ms, env=env
+        )
+        self._send(self._data, message, held.params)
+
+    def _send(self, channel: Channel | None, message: agent.ToAgent, body: bytes = b"") -> None:
+        if channel is not None:
+            channel.send(message, body)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Wake when the agent reads again, but only while something waits for that."""
+        for channel in (self._control, self._data):
+            if channel is not None and self._sandbox is not None:
+                writing = select.POLLOUT if channel.has_more_to_send else 0
+                self._poll.modify(channel.fileno(), select.POLLIN | writing)
+
+    def _report(self, message: Message, payload: bytes) -> None:
+        if self._building is not None:
+            self._report_build(message, payload)
+            return
+        self._tell(message, payload)
+        if isinstance(message, jobs.Broken):
+            self._ended = True
+
+    def _report_build(self, message: Message, payload: bytes) -> None:
+        """Translate the end of the one attempt into BUILT; the bundle is sealed first."""
+        if self._building is None or isinstance(message, jobs.Heartbeat):
+            return
+        self._building = None
+        self._destroy()
+        self._tell(built(message, payload))
+
+    def _destroy(self) -> bool:
+        """End the sandbox; return whether the kernel counted it out of memory."""
+        sandbox, self._sandbox = self._sandbox, None
+        for channel in (self._control, self._data):
+            if channel is not None:
+                if sandbox is not None and channel.fileno() >= 0:
+                    self._forget(channel)
+                channel.close()
+        self._control = self._data = None
+        if sandbox is None:
+            return False
+        sandbox.kill()
+        oom = sandbox.out_of_memory()
+        sandbox.remove()
+        return oom
+
+    def _forget(self, channel: Channel) -> None:
+        try:
+            self._poll.unregister(channel.fileno())
+        except KeyError:
+            # It broke before it was ready, so it was never watched.
+            return
+
+    def _end(self) -> None:
+        self._destroy()
+        if self._mark is not None:
+            self._mark.close()
+        self._socket.close(linger=LINGER_MS)
+        self._context.term()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def run(spawn: jobs.Spawn) -> int:
+    """Be the miniworker that was ordered; return the exit status."""
+    miniworker = Miniworker(spawn)
+    try:
+        miniworker.run()
+    except Exception:
+        log.exception("%r failed", miniworker)
+        return 1
+    return 0

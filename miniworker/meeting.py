@@ -1,0 +1,147 @@
+"""How a miniworker and an agent meet: a socket, two connections, hello, init, ready.
+
+All of this happens before any code of the function is in the sandbox; the socket is removed
+as soon as both connections are there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from miniworker import agent
+from miniworker.channel import Channel
+from miniworker.sandbox import SOCKET_NAME, NoSandbox, Plan, Sandbox
+from wire.errors import ProtocolError
+from wire.models import Fault
+
+#: Python's own start is far below; an engine's cold image is not counted here.
+START_S: Final = 15.0
+LOOK_S: Final = 0.05
+_MARK: Final = struct.Struct("<Q")
+_SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+
+
+class Mark:
+    """The number of the last attempt that the agent began, in memory shared with it."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("mark", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, agent.MARK_BYTES)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
+        self._memory = mmap.mmap(self.fd, agent.MARK_BYTES, prot=mmap.PROT_READ)
+
+    def __repr__(self) -> str:
+        return f"<Mark at {self.read()}>"
+
+    def read(self) -> int:
+        """Return the serial of the last attempt begun; 0 before the first."""
+        number: int = _MARK.unpack_from(self._memory)[0]
+        return number
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._memory.close()
+        os.close(self.fd)
+
+
+class Meeting:
+    """The listening socket of one sandbox, until its agent is ready."""
+
+    def __init__(self, plan: Plan, limits: agent.Limits) -> None:
+        self._limits = limits
+        plan.sockets.mkdir(parents=True, exist_ok=True)
+        # The folder must be passable for a sandbox's user, the socket writable by it.
+        plan.sockets.chmod(0o711)
+        self._path = plan.sockets / SOCKET_NAME
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _bind(self._listener, self._path)
+        self._path.chmod(0o666)
+        self._listener.listen(2)
+
+    def accept(self, sandbox: Sandbox) -> tuple[Channel, Channel]:
+        """Return the control and the data connection.
+
+        Raises:
+            NoSandbox: the agent has not come, or has ended.
+        """
+        limit = time.monotonic() + START_S
+        control = Channel(self._one(sandbox, limit), self._limits)
+        try:
+            data = Channel(self._one(sandbox, limit), self._limits)
+        except NoSandbox:
+            control.close()
+            raise
+        self.close()
+        return control, data
+
+    def close(self) -> None:
+        """Stop listening and remove the socket; nobody else shall connect."""
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _one(self, sandbox: Sandbox, limit: float) -> socket.socket:
+        await_readable(self._listener.fileno(), limit, sandbox.has_ended)
+        return self._listener.accept()[0]
+
+
+def agree(control: Channel, init: agent.Init, mark: Mark, sandbox: Sandbox) -> bool:
+    """Say what the sandbox is for and wait until it is ready; return whether it marks.
+
+    Raises:
+        NoSandbox: the agent says that it cannot, or ends, or is silent, or talks nonsense.
+    """
+    limit = time.monotonic() + START_S
+    hello = _answer(control, limit, sandbox)
+    if not isinstance(hello, agent.Hello) or hello.protocol != agent.PROTOCOL:
+        raise NoSandbox(f"the agent speaks another protocol: {hello!r:.200}")
+    control.send(init, descriptors=[mark.fd] if hello.mark else [])
+    answer = _answer(control, limit, sandbox)
+    if isinstance(answer, agent.Broken):
+        raise NoSandbox(answer.message, fault=Fault(answer.fault), code=answer.code)
+    if not isinstance(answer, agent.Ready):
+        raise NoSandbox(f"the agent said {type(answer).__name__} instead of ready")
+    return hello.mark
+
+
+def _answer(control: Channel, limit: float, sandbox: Sandbox) -> agent.FromAgent:
+    while True:
+        await_readable(control.fileno(), limit, sandbox.has_ended)
+        control.flush()
+        try:
+            frames = control.read()
+        except (EOFError, ProtocolError) as error:
+            raise NoSandbox(f"the agent ended before it was ready: {error}") from error
+        if len(frames) > 1:
+            raise NoSandbox("the agent talks without being asked")
+        if frames:
+            return frames[0][0]
+
+
+def await_readable(fd: int, limit: float, has_ended: Callable[[], bool]) -> None:
+    """Wait for bytes (or a connection); raise ``NoSandbox`` if none can come any more."""
+    while not select.select([fd], [], [], LOOK_S)[0]:
+        if has_ended():
+            raise NoSandbox(
+                "the sandbox ended before its agent was ready",
+                hint="the worker's log has what it printed",
+            )
+        if time.monotonic() >= limit:
+            raise NoSandbox(f"the agent was not ready within {START_S:g} s")
+
+
+def _bind(listener: socket.socket, path: Path) -> None:
+    # sockaddr_un holds 108 bytes; by way of the folder's descriptor any depth will do.
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)

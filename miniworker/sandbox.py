@@ -1,0 +1,96 @@
+"""The seam between a miniworker and what confines the code: one Protocol, several drivers.
+
+``confined`` (driver ``process``) and ``fake`` stand beside it; a driver for containers has
+the same seven members. A driver makes exactly one sandbox and knows nothing of calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from wire.errors import SkepError
+from wire.models import Fault, Reason, Spec
+
+#: The agent's socket, in a folder of its own so that only that need be shown to a sandbox.
+SOCKET_FOLDER: Final = "sock"
+SOCKET_NAME: Final = "agent.sock"
+
+
+class NoSandbox(SkepError):
+    """A sandbox could not be made, or its agent did not get ready."""
+
+    code = "no_sandbox"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        fault: Fault = Fault.NODE,
+        code: str = "no_sandbox",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.fault = fault
+        self.reason = Reason(code=code, message=f"{message}; {hint}" if hint else message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a sandbox is for. A ``build`` one has the network and may change the bundle."""
+
+    spec: Spec
+    bundle: Path
+    #: Of the miniworker alone; it is removed with it.
+    folder: Path
+    build: bool = False
+
+    @property
+    def network(self) -> bool:
+        """Return whether the sandbox may reach the network."""
+        return self.build or self.spec.runtime.network or self.spec.function.network
+
+    @property
+    def sockets(self) -> Path:
+        """Return the folder with the agent's socket."""
+        return self.folder / SOCKET_FOLDER
+
+
+class Sandbox(Protocol):
+    """One sandbox. ``kill`` and ``remove`` do no harm when called again or too early."""
+
+    @property
+    def path(self) -> str:
+        """Return the runtime's ``path``, or what stands in for it, as seen inside."""
+
+    @property
+    def bundle(self) -> str:
+        """Return the bundle's folder as seen inside; equal to ``path`` in a build."""
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """Return what a function's environment begins with: PATH, HOME, PIP_TARGET."""
+
+    def start(self) -> None:
+        """Start the agent, which connects to the socket twice.
+
+        Raises:
+            NoSandbox: the node cannot.
+        """
+
+    def has_ended(self) -> bool:
+        """Return whether the first process has ended (or was never started)."""
+
+    def kill(self) -> None:
+        """End every process of the sandbox; when this returns none is left."""
+
+    def out_of_memory(self) -> bool:
+        """Return whether the kernel killed something in here for its memory."""
+
+    def remove(self) -> None:
+        """Give back what the sandbox holds; a build's bundle becomes safe to share."""
+
+
+Driver = Callable[[Plan, Mapping[str, str]], Sandbox]

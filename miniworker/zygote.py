@@ -1,0 +1,172 @@
+"""The fork server: single-threaded, it imports but never creates a context, loop or thread.
+
+It is the parent of all miniworkers of a worker: forks them on order, reaps them, reports
+their ends, and leaves nothing of them. The worker's end of the socket closed means that the
+worker is gone: then everything ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import sys
+from typing import Final
+
+from miniworker import kernel, loop, processes
+from wire import jobs
+from wire.errors import ProtocolError
+
+log = logging.getLogger(__name__)
+
+PACKET_BYTES: Final = 256 << 10
+
+
+class Zygote:
+    """What was forked and still lives, by pid."""
+
+    def __init__(self, worker: socket.socket) -> None:
+        self._worker = worker
+        self._living: dict[int, jobs.Spawn] = {}
+        #: Short-lived forks that remove the folder of a killed miniworker.
+        self._sweepers: set[int] = set()
+        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Zygote of {len(self._living)} miniworkers>"
+
+    def serve(self) -> None:
+        """Fork, reap and kill until the worker is gone."""
+        # Orphans of a killed miniworker become ours, and end with it.
+        kernel.adopt_orphans()
+        self._listen()
+        gc.collect()
+        # What is there now is never moved or marked again, so its pages stay shared.
+        gc.freeze()
+        while not self._ended:
+            self._turn()
+        processes.end_orphans()
+
+    def _listen(self) -> None:
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_term)
+        # Ctrl-C reaches the whole terminal; the worker stops its miniworkers in order.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _on_term(self, *_: object) -> None:
+        self._ended = True
+
+    def _turn(self) -> None:
+        readable, _, _ = select.select([self._worker.fileno(), self._wake], [], [])
+        if self._wake in readable:
+            os.read(self._wake, 4096)
+            self._reap()
+        if self._worker.fileno() in readable:
+            self._obey(self._worker.recv(PACKET_BYTES))
+
+    def _obey(self, packet: bytes) -> None:
+        if not packet:
+            self._ended = True
+            return
+        try:
+            order = jobs.decode_order(packet)
+        except ProtocolError as error:
+            log.error("%s", error.message)
+            return
+        match order:
+            case jobs.Spawn():
+                self._fork(order)
+            case jobs.Kill():
+                self._kill(order.miniworker)
+
+    def _fork(self, order: jobs.Spawn) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _be_child(parent, order)
+        self._living[pid] = order
+        self._report(jobs.Spawned(miniworker=order.miniworker, pid=pid))
+
+    def _kill(self, miniworker: str) -> None:
+        for pid, order in self._living.items():
+            if order.miniworker == miniworker:
+                processes.kill(pid)
+
+    def _reap(self) -> None:
+        while (ended := _next_ended()) is not None:
+            pid, status = ended
+            order = self._living.pop(pid, None)
+            if order is not None:
+                self._bury(order, pid, status)
+            self._sweepers.discard(pid)
+
+    def _bury(self, order: jobs.Spawn, pid: int, status: int) -> None:
+        """Leave nothing of a miniworker: its processes, then its folder; then say so."""
+        processes.end_orphans(spared=self._living.keys() | self._sweepers)
+        if status != 0:
+            self._sweep(order.folder)
+        self._report(jobs.Exited(miniworker=order.miniworker, pid=pid, status=status))
+
+    def _sweep(self, folder: str) -> None:
+        # In a fork: a folder that a function filled can take long to remove.
+        pid = os.fork()
+        if pid == 0:
+            _begin_child(None)
+            shutil.rmtree(folder, ignore_errors=True)
+            os._exit(0)
+        self._sweepers.add(pid)
+
+    def _report(self, order: jobs.Spawned | jobs.Exited) -> None:
+        try:
+            self._worker.send(jobs.encode_order(order))
+        except OSError as error:
+            log.warning("the worker does not listen any more: %s", error)
+            self._ended = True
+
+
+def _next_ended() -> tuple[int, int] | None:
+    try:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return (pid, os.waitstatus_to_exitcode(status)) if pid else None
+
+
+def _be_child(parent: int, order: jobs.Spawn) -> None:
+    """Become a miniworker; never returns."""
+    status = 1
+    try:
+        _begin_child(parent)
+        status = loop.run(order)
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _begin_child(parent: int | None) -> None:
+    """Shed what a fork inherits: session, signals, descriptors, the state of random."""
+    os.setsid()
+    if parent is not None:
+        kernel.die_with_parent()
+        if os.getppid() != parent:
+            os._exit(0)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    random.seed()
+
+
+def serve(fd: int) -> None:
+    """Be the zygote of the worker that holds the other end of this descriptor."""
+    with socket.socket(fileno=fd) as worker:
+        worker.setblocking(True)
+        Zygote(worker).serve()
