@@ -129,7 +129,7 @@ class _Pass:
 
     def _copy(self, path: bytes, entry: Entry, *, counted: bool) -> None:
         out = self._writer.file(path, executable=entry.executable) if self._writer else None
-        with out or nullcontext(), entry.content as content:
+        with out or nullcontext(), entry.open() as content:
             while piece := content.read(PIECE_BYTES):
                 self._bytes += len(piece)
                 if not counted:

@@ -13,7 +13,7 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, cast
 
@@ -40,7 +40,8 @@ class Entry:
     type: Literal["file", "dir", "symlink", "hardlink"]
     executable: bool = False
     target: bytes = b""
-    content: IO[bytes] = field(default_factory=io.BytesIO)
+    #: Opens the content of a file.
+    open: Callable[[], IO[bytes]] = io.BytesIO
 
 
 def sniff(path: Path) -> Kind:
@@ -128,8 +129,12 @@ def _zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
             return Entry(name=name, type="symlink", target=content.read(4096))
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         raise UnsafeArchive(f"{shown} is a device, pipe or socket")
-    content = archive.open(info)
-    return Entry(name=name, type="file", executable=bool(mode & 0o100), content=content)
+    return Entry(
+        name=name,
+        type="file",
+        executable=bool(mode & 0o100),
+        open=lambda: archive.open(info),
+    )
 
 
 def _zip_name(info: zipfile.ZipInfo) -> bytes:
@@ -210,7 +215,9 @@ def _tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
     content = archive.extractfile(info) if info.isreg() else None
     if content is None:
         raise UnsafeArchive(f"{show(name)} is a device, pipe or something unknown")
-    return Entry(name=name, type="file", executable=bool(info.mode & 0o100), content=content)
+    return Entry(
+        name=name, type="file", executable=bool(info.mode & 0o100), open=lambda: content
+    )
 
 
 def _tar_name(name: str) -> bytes:
