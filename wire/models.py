@@ -206,7 +206,8 @@ class CallRecord(Model, frozen=True, kw_only=True):
 
     ``rev`` rises with every write; (``api``, ``epoch``) names the writer. ``logs`` None
     means "as stored before", so that a write need not carry them twice; so does an empty
-    ``call.params`` (a ``Raw`` of no bytes is never valid JSON, hence never a value).
+    ``call.params`` (a ``Raw`` of no bytes is never valid JSON, hence never a value: on the
+    wire ``params_kept`` stands for it, which ``wire.records`` sets and heeds).
     """
 
     call: Call
@@ -223,6 +224,7 @@ class CallRecord(Model, frozen=True, kw_only=True):
     boot: str | None = None
     idempotency_key: str | None = None
     logs: Logs | None = None
+    params_kept: bool = False
 
 
 class Item(Model, frozen=True, kw_only=True):

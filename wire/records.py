@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from wire import codec, errors
 from wire.models import (
@@ -179,7 +180,7 @@ class ListCalls(Model, frozen=True, kw_only=True):
 
 
 class CallsListed(Model, frozen=True, kw_only=True):
-    """At most ``limit`` records; ``more`` if the next page is not empty."""
+    """At most ``limit`` records, fewer if they are big; ``more`` if there is a next page."""
 
     calls: tuple[Call, ...]
     more: bool
@@ -194,9 +195,13 @@ class UnfinishedCalls(Model, frozen=True, kw_only=True):
 
 
 class CallsUnfinished(Model, frozen=True, kw_only=True):
-    """Records without logs; ask again after the last while there are ``limit``."""
+    """Records without logs; ask again after the last while there are ``more``.
+
+    An answer may hold fewer than ``limit`` although there are more: its bytes are bounded.
+    """
 
     records: tuple[CallRecord, ...]
+    more: bool = False
 
 
 #: msgType -> (class of its content, class of its answer's content).
@@ -236,6 +241,8 @@ class _Reply(Model, frozen=True, kw_only=True):
 
 def encode_request(content: Model) -> bytes:
     """Return the JSON frame that asks this."""
+    if isinstance(content, WriteCalls):
+        content = replace(content, records=tuple(map(_without_params, content.records)))
     return msgspec.json.encode({"msgType": _TYPE_OF[type(content)], "content": content})
 
 
@@ -253,9 +260,27 @@ def decode_request(frame: bytes) -> Model:
                 f"unknown msgType {request.msg_type[:80]!r}",
                 hint="docs/protocol.md lists them: " + ", ".join(REQUESTS),
             )
-        return msgspec.json.decode(request.content, type=kinds[0])
+        content: Model = msgspec.json.decode(request.content, type=kinds[0])
     except (ValueError, RecursionError) as error:
         raise errors.BadRequest(f"not a request: {error}") from error
+    if isinstance(content, WriteCalls):
+        content = replace(content, records=tuple(map(_kept_params, content.records)))
+    return content
+
+
+def _without_params(record: CallRecord) -> CallRecord:
+    """JSON has no way to write a ``Raw`` of no bytes: say that the stored params stay."""
+    if record.call.params:
+        return record
+    call = replace(record.call, params=msgspec.Raw(b"null"))
+    return replace(record, call=call, params_kept=True)
+
+
+def _kept_params(record: CallRecord) -> CallRecord:
+    if not record.params_kept:
+        return record
+    call = replace(record.call, params=msgspec.Raw(b""))
+    return replace(record, call=call, params_kept=False)
 
 
 def encode_reply(content: Model | errors.SkepError) -> bytes:

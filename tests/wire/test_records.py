@@ -34,6 +34,16 @@ def test_a_request_there_and_back() -> None:
     assert records.decode_request(records.encode_request(WRITE)) == WRITE
 
 
+def test_params_that_stay_as_stored() -> None:
+    kept = msgspec.structs.replace(CALL, params=msgspec.Raw(b""))
+    record = msgspec.structs.replace(RECORD, call=kept)
+    write = records.WriteCalls(api="api", epoch=1, records=(record, RECORD))
+    again = records.decode_request(records.encode_request(write))
+    assert again == write
+    assert isinstance(again, records.WriteCalls)
+    assert [bytes(each.call.params) for each in again.records] == [b"", b'{"roll":"4d6"}']
+
+
 def test_the_same_in_messagepack() -> None:
     plain = msgspec.json.decode(records.encode_request(WRITE))
     frame = codec.pack(plain)
