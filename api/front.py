@@ -1,0 +1,179 @@
+"""What HTTP may do with calls: accept, wait, read, list, cancel.
+
+A synchronous call goes to a worker at once and its record follows; an asynchronous one is
+answered only when its record is durable. A promise (202) is always durable.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Final
+
+from api.bodies import InvokeFunction
+from api.listing import Page, merge
+from api.live import Live
+from api.service import Service
+from api.store import PATIENCE_S, boot_time
+from wire.errors import NoWorker, QueueFull, StoreUnavailable, TooLarge
+from wire.models import Call, Logs, Spec
+from wire.records import CallGot, CallsListed, GetCall, ListCalls
+
+#: What a promise may take: the decision to give up comes from dispatch, a little earlier.
+DURABLE_S: Final = PATIENCE_S + 1.0
+
+
+class Front:
+    """The calls of one service, as clients see them."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def __repr__(self) -> str:
+        return f"<Front of {self._service!r}>"
+
+    async def submit(self, body: InvokeFunction) -> Call:
+        """Accept a call and return its record as accepted, once that is durable."""
+        live = await self._accept(body, sync=False)
+        accepted = live.call()
+        if not await self._service.waiters.durable(live, 1, DURABLE_S):
+            raise StoreUnavailable(
+                f"call {live.num} could not be stored, so it was not accepted",
+                hint="is skep-dbnode running, and is its disk well? Try again in a moment",
+            )
+        return accepted
+
+    async def invoke(self, body: InvokeFunction, wait_s: float) -> Call:
+        """Accept a call, wait for its end at most ``wait_s``, and return its record."""
+        live = await self._accept(body, sync=True)
+        if await self.end(live, wait_s):
+            return live.call()
+        service = self._service
+        service.perform(service.dispatch.promise(live))
+        if not await service.waiters.durable(live, live.rev, DURABLE_S):
+            raise StoreUnavailable(
+                f"call {live.num} goes on, but its record could not be stored yet",
+                hint=f"look again at /call/{live.num} in a moment",
+            )
+        return live.call()
+
+    async def end(self, live: Live, wait_s: float) -> bool:
+        """Wait for a call's end; return whether it came in time."""
+        waiters, limit = self._service.waiters, self._service.settings.limits.waiting
+        if len(waiters) >= limit and not live.status.is_terminal:
+            raise QueueFull(
+                f"{limit} clients wait for calls already",
+                hint="ask without wait, and look at /call/N later",
+            )
+        return await waiters.end(live, wait_s)
+
+    def living(self, num: int) -> Live | None:
+        """Return a call that is in memory."""
+        return self._service.dispatch.calls.get(num) or self._service.finished.get(num)
+
+    async def call(self, num: int, wait_s: float) -> Call:
+        """Return the record of a call, waiting for its end first.
+
+        Raises:
+            UnknownCall: there is none of that number.
+        """
+        live = self.living(num)
+        if live is None:
+            return (await self._stored(num)).record.call
+        if wait_s:
+            await self.end(live, wait_s)
+        return live.call()
+
+    async def logs(self, num: int) -> Logs:
+        """Return what a call printed; nothing while it runs."""
+        live = self.living(num)
+        if live is not None and live.logs is not None:
+            return live.logs
+        if live is not None and not live.status.is_terminal:
+            return Logs()
+        return (await self._stored(num)).record.logs or Logs()
+
+    async def cancel(self, num: int) -> Call:
+        """Cancel a call and return its record: terminal once nothing of it runs.
+
+        Raises:
+            UnknownCall: there is none of that number.
+            StoreUnavailable: it is cancelled, but that is not stored yet.
+        """
+        service = self._service
+        live = self.living(num)
+        if live is None:
+            return (await self._stored(num)).record.call
+        service.perform(service.dispatch.cancel(num, boot_time()))
+        if live.status.is_terminal and not await service.waiters.durable(
+            live, live.rev, DURABLE_S
+        ):
+            raise StoreUnavailable(
+                f"call {num} ended, but that could not be stored yet",
+                hint="is skep-dbnode running? Ask again in a moment",
+            )
+        return live.call()
+
+    async def calls(self, query: ListCalls) -> Page:
+        """Return one page of all calls."""
+        stored = await self._service.store.ask("reads", query, CallsListed)
+        living = list(self._service.dispatch.calls.values())
+        return merge(query, stored, (live.call() for live in living))
+
+    async def _stored(self, num: int) -> CallGot:
+        return await self._service.store.ask("reads", GetCall(call_num=num), CallGot)
+
+    async def _accept(self, body: InvokeFunction, *, sync: bool) -> Live:
+        service = self._service
+        spec = service.catalogue.spec(body.func_name, body.revision)
+        params = bytes(body.params)
+        self._check_room(len(params), sync=sync)
+        num = await service.number(PATIENCE_S)
+        now, function = boot_time(), spec.function
+        live = Live(
+            num=num,
+            uuid=str(uuid.uuid4()),
+            spec=spec,
+            params=params,
+            timeout_ms=round((body.timeout or function.timeout) * 1000),
+            max_wait_ms=round((body.max_wait or function.max_wait) * 1000),
+            sync=sync,
+            accepted=now,
+            accepted_ms=wall_clock_ms(),
+        )
+        self._count(spec)
+        service.perform(service.dispatch.accept(live, now))
+        return live
+
+    def _count(self, spec: Spec) -> None:
+        name = f"{spec.function.project}/{spec.function.function_name}"
+        self._service.counts[name] = self._service.counts.get(name, 0) + 1
+
+    def _check_room(self, size: int, *, sync: bool) -> None:
+        service, limits = self._service, self._service.settings.limits
+        if size > limits.params:
+            raise TooLarge(
+                f"the params are {size} bytes, {limits.params} may be",
+                hint="put large data where the function can fetch it",
+            )
+        if not service.has_workers:
+            raise NoWorker(
+                "no worker is connected",
+                hint="start one: skep-worker --name node1 --api tcp://HOST:3001",
+            )
+        if service.recorder.outbox.is_full:
+            raise StoreUnavailable(
+                "too many records wait for the DB node", hint="is skep-dbnode running?"
+            )
+        if not service.backlog.has_room(size) or (
+            sync and len(service.waiters) >= limits.waiting
+        ):
+            raise QueueFull(
+                f"{len(service.backlog)} calls wait already",
+                hint="try again in a moment, or add workers or slots",
+            )
+
+
+def wall_clock_ms() -> int:
+    """Return the time of day in milliseconds since 1970; only records hold it."""
+    return time.time_ns() // 1_000_000

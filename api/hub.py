@@ -1,0 +1,243 @@
+"""The sockets to workers: ROUTER for what is true, PUB for hints; sessions and heartbeats.
+
+Frames in become events of dispatch, its actions become frames out. A frame of a session that
+is not open is answered WHO; garbage is counted and dropped, and the loop goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import zmq
+
+from api.actions import Action
+from api.assembly import Assembly
+from api.catalogue import Catalogue
+from api.courier import Courier
+from api.dispatch import Dispatch, Output
+from api.roster import Roster, Session
+from api.store import boot_time
+from wire import codec
+from wire.codec import Message
+from wire.errors import ProtocolError, SkepError
+from wire.liveness import Liveness, Pulse
+from wire.messages import (
+    FROM_WORKER,
+    TOPIC_CANCEL,
+    TOPIC_CATALOGUE,
+    ApiHeartbeat,
+    Bye,
+    Cancel,
+    Credit,
+    Fetch,
+    Hello,
+    Ready,
+    Refuse,
+    Result,
+    Returned,
+    Sync,
+    Who,
+    WorkerHeartbeat,
+)
+from wire.messages import Catalogue as CatalogueMessage
+from wire.sockets import Link, bind, open_socket
+
+log = logging.getLogger(__name__)
+
+FRAMES: Final = 1 + codec.FRAMES
+#: An answer to bytes received before the next heartbeat is due.
+TELL_BYTES: Final = 2 << 20
+#: A hint that a subscriber is too slow for is dropped: heartbeats heal it.
+MAX_HINTS: Final = 10_000
+
+Perform = Callable[[Iterable[Action]], None]
+Adopt = Callable[[Session, Result, Output, bytes], None]
+
+
+class Hub:
+    """All open sessions on their sockets."""
+
+    def __init__(
+        self,
+        *,
+        context: zmq.Context[zmq.Socket[bytes]],
+        workers_bind: str,
+        pub_bind: str,
+        roster: Roster,
+        dispatch: Dispatch,
+        catalogue: Catalogue,
+        courier: Courier,
+        assembly: Assembly,
+        perform: Perform,
+        adopt: Adopt,
+    ) -> None:
+        self._roster = roster
+        self._dispatch = dispatch
+        self._catalogue = catalogue
+        self._courier = courier
+        self._assembly = assembly
+        self._perform = perform
+        self._adopt = adopt
+        self._liveness: Liveness[int] = Liveness()
+        self.rejected = 0
+        router = open_socket(context, zmq.ROUTER)
+        self._pub = open_socket(context, zmq.PUB)
+        self._pub.set(zmq.SNDHWM, MAX_HINTS)
+        self.workers_endpoint = bind(router, workers_bind)
+        self.pub_endpoint = bind(self._pub, pub_bind)
+        self._link = Link(router, FRAMES, self._on_message)
+        self._handlers: dict[type[Message], Callable[[Session, Any, bytes], None]] = {
+            Credit: self._credit,
+            WorkerHeartbeat: self._heartbeat,
+            Ready: self._ready,
+            Returned: self._returned,
+            Result: self._result,
+            Fetch: self._fetch,
+            Sync: self._sync,
+            Bye: self._bye,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Hub at {self.workers_endpoint}, {self._roster!r}>"
+
+    def send(self, session: Session, message: Message, payload: bytes = b"") -> None:
+        """Hand a message to a session's worker; bytes were counted by who decided it."""
+        self._link.send((session.route, *codec.encode(message, payload)))
+
+    def publish(self, message: CatalogueMessage | Cancel) -> None:
+        """Give every worker a hint."""
+        topic = TOPIC_CANCEL if isinstance(message, Cancel) else TOPIC_CATALOGUE
+        self._pub.send_multipart((topic, *codec.encode(message)), zmq.NOBLOCK)
+
+    def beat(self) -> None:
+        """Once a second: judge who is silent, and say that we are here."""
+        self._link.drain()
+        now = boot_time()
+        for number, pulse in self._liveness.judge(now).items():
+            session = self._roster.sessions.get(number)
+            if session is None:
+                self._liveness.forget(number)
+            elif pulse is Pulse.LOST:
+                log.warning("worker %s is lost: 10 s silent", session.hello.name)
+                self._close(session)
+            elif pulse is not session.pulse:
+                log.info("worker %s is %s", session.hello.name, pulse.value)
+                self._perform(self._dispatch.pulse(session, pulse, now))
+        for session in self._roster.sessions.values():
+            self._tell(session)
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self._link.close()
+        self._pub.close(linger=0)
+
+    def _on_message(self, frames: list[bytes]) -> None:
+        route = frames[0]
+        try:
+            message, payload = FROM_WORKER.decode(frames[1:])
+        except ProtocolError as error:
+            self._reject(route, frames[1], error)
+            return
+        if isinstance(message, Hello):
+            self._hello(route, message)
+            return
+        session = self._roster.by_route(route, getattr(message, "session", 0))
+        if session is None:
+            self._answer(route, Who())
+            return
+        self._liveness.heard(session.number, boot_time())
+        session.heard_ms = time.time_ns() // 1_000_000
+        session.received_bytes += len(payload)
+        self._handlers[type(message)](session, message, payload)
+        if session.received_bytes - session.told_bytes >= TELL_BYTES:
+            self._tell(session)
+
+    def _reject(self, route: bytes, head: bytes, error: ProtocolError) -> None:
+        self.rejected += 1
+        log.warning("dropped a message: %s", error)
+        if head[:1] == bytes((codec.MAGIC,)) and head[1:2] != bytes((codec.VERSION,)):
+            self._refuse(route, error)
+
+    def _refuse(self, route: bytes, error: SkepError) -> None:
+        refuse = Refuse(code=error.code, message=error.message, hint=error.hint)
+        self._answer(route, refuse)
+
+    def _answer(self, route: bytes, message: Message) -> None:
+        self._link.send((route, *codec.encode(message)))
+
+    def _hello(self, route: bytes, hello: Hello) -> None:
+        if (error := self._roster.check(hello)) is not None:
+            log.warning("refused worker %s: %s", hello.name, error)
+            self._refuse(route, error)
+            return
+        before = self._roster.same_node(hello.node_id)
+        place = (self._catalogue.epoch, self._catalogue.seq)
+        now = boot_time()
+        session, actions = self._dispatch.hello(route, hello, place, now)
+        if before is not None and before is not session:
+            self._forget(before)
+        session.heard_ms = time.time_ns() // 1_000_000
+        self._liveness.heard(session.number, now)
+        self._perform(actions)
+        log.info("worker %s is here: session %d", hello.name, session.number)
+        self.send(session, self._catalogue.answer(session.number, hello.epoch, hello.seq))
+
+    def _credit(self, session: Session, credit: Credit, _: bytes) -> None:
+        self._perform(self._dispatch.credit(session, credit, boot_time()))
+        self._courier.moved(session)
+
+    def _heartbeat(self, session: Session, heartbeat: WorkerHeartbeat, _: bytes) -> None:
+        session.heartbeat = heartbeat
+        session.saw(heartbeat.received)
+        self._courier.moved(session)
+        if session.pulse is not Pulse.ALIVE:
+            self._perform(self._dispatch.pulse(session, Pulse.ALIVE, boot_time()))
+
+    def _ready(self, session: Session, ready: Ready, _: bytes) -> None:
+        self._perform(self._dispatch.ready(session, ready, boot_time()))
+
+    def _returned(self, session: Session, returned: Returned, _: bytes) -> None:
+        self._perform(self._dispatch.returned(session, returned, boot_time()))
+
+    def _result(self, session: Session, result: Result, payload: bytes) -> None:
+        whole = self._assembly.add(result, payload)
+        if whole is None:
+            return
+        output = Output(whole.result, whole.stdout, whole.stderr)
+        if result.call not in self._dispatch.calls and result.record:
+            self._adopt(session, result, output, whole.params)
+        else:
+            self._perform(self._dispatch.result(session, result, output, boot_time()))
+
+    def _fetch(self, session: Session, fetch: Fetch, _: bytes) -> None:
+        self._courier.fetch(session, fetch)
+
+    def _sync(self, session: Session, sync: Sync, _: bytes) -> None:
+        answer = self._catalogue.answer(session.number, sync.epoch, sync.seq, sync.keys)
+        self.send(session, answer)
+
+    def _bye(self, session: Session, _: Bye, __: bytes) -> None:
+        log.info("worker %s left", session.hello.name)
+        self._close(session)
+
+    def _close(self, session: Session) -> None:
+        self._perform(self._dispatch.lost(session, boot_time()))
+        self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        self._liveness.forget(session.number)
+        self._assembly.drop(session.number)
+        self._courier.drop(session)
+
+    def _tell(self, session: Session) -> None:
+        session.told_bytes = session.received_bytes
+        heartbeat = ApiHeartbeat(
+            session=session.number,
+            epoch=self._catalogue.epoch,
+            seq=self._catalogue.seq,
+            received=session.received_bytes,
+        )
+        self.send(session, heartbeat)

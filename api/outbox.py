@@ -1,0 +1,78 @@
+"""Records on their way to the DB node: the newest of each call, one batch under way.
+
+What is put while a batch is under way collects and becomes the next one (self-clocked). A
+record that waits is replaced by a newer one of its call. Bounded in count and bytes: when
+it is full no new call is accepted, while the ends of accepted ones still find their place.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+BATCH_RECORDS: Final = 1000
+#: Well below what one frame may carry, whatever base64 makes of results.
+BATCH_BYTES: Final = 8 << 20
+
+
+@dataclass(slots=True)
+class Waiting:
+    """The newest revision of one call that is not durable yet."""
+
+    rev: int
+    size: int
+
+
+class Outbox:
+    """Which records have to be written, and which are."""
+
+    def __init__(self, *, max_records: int, max_bytes: int) -> None:
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        self._under_way: dict[int, Waiting] = {}
+        self._bytes = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Outbox {len(self._waiting)} waiting, {len(self._under_way)} under way, "
+            f"{self._bytes} B>"
+        )
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._under_way)
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether new calls have to be refused."""
+        return len(self) >= self._max_records or self._bytes >= self._max_bytes
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether no batch is under way."""
+        return not self._under_way
+
+    def put(self, num: int, rev: int, size: int) -> None:
+        """A record has changed; ``size`` is about what it takes in memory."""
+        before = self._waiting.get(num)
+        if before is not None:
+            self._bytes -= before.size
+        self._waiting[num] = Waiting(rev, size)
+        self._bytes += size
+
+    def take(self) -> list[tuple[int, int]]:
+        """Return the next batch as (callNum, rev), oldest first; empty if none may go."""
+        if not self.is_idle:
+            return []
+        total = 0
+        while self._waiting and len(self._under_way) < BATCH_RECORDS and total < BATCH_BYTES:
+            num, waiting = self._waiting.popitem(last=False)
+            self._under_way[num] = waiting
+            total += waiting.size
+        return [(num, waiting.rev) for num, waiting in self._under_way.items()]
+
+    def acked(self) -> None:
+        """The batch under way is durable."""
+        self._bytes -= sum(waiting.size for waiting in self._under_way.values())
+        self._under_way.clear()

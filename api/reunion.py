@@ -1,0 +1,161 @@
+"""Sessions that begin and end, and the calls that are adrift between them.
+
+A possibly started call of a lost session stays RUNNING until its node speaks again: a HELLO
+that names the attempt takes it back, one of the same life that does not proves that it never
+began, one of another life that it died. The same rules serve the records of an earlier life
+of the api, which are judged once everybody concerned had the chance to come back.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from api import fates
+from api.desk import Desk
+from api.live import Live, Phase
+from api.roster import Session
+from wire.messages import Cancel, Hello, Welcome
+from wire.models import Reason, Status
+
+#: Beyond its timeout, how long a node's silence about a started call is borne.
+SILENCE_S: Final = 5.0
+Policy = Literal["requeue", "fail", "keep"]
+
+_SUPERSEDED: Final = Reason(code="cancelled", message="the call went on without this attempt")
+
+
+class Reunion:
+    """Opens and closes sessions."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def __repr__(self) -> str:
+        return f"<Reunion over {self._desk!r}>"
+
+    def open(
+        self, route: bytes, hello: Hello, catalogue: tuple[str, int], now: float
+    ) -> Session:
+        """Open a session (its node's earlier one is lost) and take back what runs there."""
+        roster = self._desk.roster
+        before = roster.same_node(hello.node_id)
+        if before is not None and before.route == route and not before.credited:
+            session = before  # The same HELLO, said again before WELCOME came.
+        else:
+            if before is not None:
+                self.lose(before, now, hello)
+            session = roster.open(route, hello)
+        epoch, seq = catalogue
+        welcome = Welcome(session=session.number, api=self._desk.api, epoch=epoch, seq=seq)
+        self._desk.send(session, welcome)
+        self._reunite(session, now)
+        return session
+
+    def lose(self, session: Session, now: float, successor: Hello | None = None) -> None:
+        """A session is over; ``successor`` is the HELLO that ended it, if one did."""
+        desk = self._desk
+        desk.roster.close(session.number)
+        for num in list(session.attempts):
+            live = desk.calls[num]
+            if live.phase is not Phase.STARTED:
+                desk.end_try(live, None, None, now)
+                desk.requeue(live, now)
+            elif successor is None and live.may_repeat and live.cancel is None:
+                self.died(live, fates.node_lost(session.hello.name), now)
+            else:
+                self._set_adrift(live, now)
+
+    def died(self, live: Live, reason: Reason, now: float) -> None:
+        """A started attempt is known to have died: again, or the end."""
+        live.deaths += 1
+        self.meet(live, fates.of_death(live, reason), reason, now)
+
+    def meet(self, live: Live, fate: fates.Fate, reason: Reason | None, now: float) -> None:
+        """Do what a fate says."""
+        if isinstance(fate, fates.End):
+            self._desk.end(live, fate.status, fate.reason, now)
+        else:
+            self._desk.end_try(live, Status.LOST if reason else None, reason, now)
+            self._desk.requeue(live, now, delay_s=fate.delay_s)
+
+    def judge(self, policy: Policy, now: float) -> None:
+        """Apply ``--unfinished`` to what an earlier life of the api left, once."""
+        for live in list(self._desk.adrift.values()):
+            if live.phase is Phase.UNDECIDED and policy != "keep":
+                self._judge(live, policy, now)
+
+    def _judge(self, live: Live, policy: Policy, now: float) -> None:
+        desk, node_id = self._desk, live.node_id
+        # Its node is back in another life: had it been the same, it had been decided already.
+        back = node_id is not None and desk.roster.same_node(node_id) is not None
+        if policy == "fail" or (live.sync and (node_id is None or back)):
+            desk.end(live, Status.LOST, fates.INTERRUPTED, now)
+        elif node_id is None:
+            desk.requeue(live, now)
+        elif back or (live.may_repeat and not live.sync):
+            self.died(live, fates.node_lost(_node(live)), now)
+        else:
+            self._set_adrift(live, now)
+
+    def _set_adrift(self, live: Live, now: float) -> None:
+        """Wait for word of the node, which may still be running it."""
+        desk = self._desk
+        node_id, boot = live.node_id, live.boot
+        desk.unassign(live)
+        live.node_id, live.boot = node_id, boot
+        live.phase = Phase.SILENT
+        live.status = Status.RUNNING
+        desk.adrift[live.num] = live
+        if live.cancel is None:
+            live.reason = fates.NODE_SILENT
+            desk.agenda.set(live.num, now + live.timeout_ms / 1000 + SILENCE_S)
+        desk.write(live, urgent=False)
+
+    def _reunite(self, session: Session, now: float) -> None:
+        desk, hello = self._desk, session.hello
+        running = set(hello.running)
+        mine = [live for live in desk.adrift.values() if live.node_id == hello.node_id]
+        for live in mine:
+            if (live.num, live.attempt) in running:
+                self._take_back(live, session)
+            elif live.boot == hello.boot:
+                self._never_began(live, now)
+            elif live.phase is Phase.SILENT:
+                self.died(live, fates.node_lost(_node(live)), now)
+        for num, attempt in hello.running:
+            known = desk.calls.get(num)
+            if known is None or known.phase is Phase.UNDECIDED:
+                continue
+            if (known.session, known.attempt) != (session.number, attempt):
+                self._cancel(session, num, attempt, _SUPERSEDED)
+
+    def _take_back(self, live: Live, session: Session) -> None:
+        desk = self._desk
+        desk.adrift.pop(live.num, None)
+        live.phase, live.status = Phase.STARTED, Status.RUNNING
+        live.session, live.boot = session.number, session.hello.boot
+        session.attempts[live.num] = None
+        if live.cancel is not None:
+            # Its 5 s go on; this node has not been asked yet.
+            self._cancel(session, live.num, live.attempt, live.cancel)
+            return
+        live.reason = None
+        desk.agenda.clear(live.num)
+        desk.write(live, urgent=False)
+
+    def _cancel(self, session: Session, num: int, attempt: int, reason: Reason) -> None:
+        cancel = Cancel(session=session.number, call=num, attempt=attempt, reason=reason)
+        self._desk.send(session, cancel)
+
+    def _never_began(self, live: Live, now: float) -> None:
+        if live.phase is Phase.UNDECIDED:
+            live.node_id = live.boot = None
+        elif live.cancel is not None:
+            self._desk.end(live, Status.CANCELLED, live.cancel, now)
+        else:
+            self._desk.end_try(live, None, None, now)
+            self._desk.requeue(live, now)
+
+
+def _node(live: Live) -> str:
+    return live.tries[-1].node if live.tries else str(live.node_id)

@@ -1,0 +1,314 @@
+"""The api as a whole: opens what it needs in order, performs what was decided, closes it.
+
+``perform`` is where every decision becomes I/O. One loop, one thread: an event is decided and
+performed before the next one is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+import zmq
+
+from api import past
+from api.actions import Action, Ended, Hint, Send, Settled, Write
+from api.assembly import Assembly
+from api.backlog import Backlog
+from api.catalogue import Catalogue
+from api.courier import Courier
+from api.dispatch import Dispatch, Output
+from api.finished import Finished
+from api.hub import Hub
+from api.leases import Leases
+from api.outbox import Outbox
+from api.packages import Packages
+from api.recorder import Recorder
+from api.roster import Roster, Session
+from api.settings import Settings
+from api.store import Store, boot_time
+from api.waiters import Waiters
+from wire.codec import Message
+from wire.errors import SkepError, StaleEpoch, StoreUnavailable
+from wire.liveness import HEARTBEAT_S, LOST_S
+from wire.messages import Result
+from wire.models import CallRecord, Model
+from wire.process import spawn
+from wire.records import (
+    ApiOpened,
+    CallCounts,
+    CallsCounted,
+    CallsLeased,
+    CallsReturned,
+    CatalogueRead,
+    Changed,
+    LeaseCalls,
+    OpenApi,
+    ReadCatalogue,
+    ReturnCalls,
+)
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.1
+FLUSH_S: Final = 5.0
+#: Sessions are numbered from here times the epoch: no two lives share a number.
+SESSIONS_PER_EPOCH: Final = 1 << 24
+
+
+class Service:
+    """Everything of one life of the api but its HTTP side."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        context: zmq.Context[zmq.Socket[bytes]],
+        store: Store,
+        catalogue: Catalogue,
+        epoch: int,
+    ) -> None:
+        limits = settings.limits
+        self.settings = settings
+        self.store = store
+        self.catalogue = catalogue
+        self.epoch = epoch
+        self.counts: dict[str, int] = {}
+        self.leases = Leases()
+        self.waiters = Waiters()
+        self.finished = Finished()
+        self.packages = Packages(settings.data / "packages", limits.package)
+        self.roster = Roster(token=settings.token, first=epoch * SESSIONS_PER_EPOCH + 1)
+        self.backlog = Backlog(max_calls=limits.queue, max_bytes=limits.queue_bytes)
+        self.dispatch = Dispatch(self.roster, self.backlog, api=settings.name, epoch=epoch)
+        self.recorder = Recorder(
+            store,
+            Outbox(max_records=limits.outbox, max_bytes=limits.outbox_bytes),
+            api=settings.name,
+            epoch=epoch,
+            on_durable=self._on_durable,
+        )
+        self.courier = Courier(self.packages.folder, self._params, self._send_counted)
+        self.hub = Hub(
+            context=context,
+            workers_bind=settings.workers_bind,
+            pub_bind=settings.pub_bind,
+            roster=self.roster,
+            dispatch=self.dispatch,
+            catalogue=catalogue,
+            courier=self.courier,
+            # What may come beside a result: the params of a repeated one, and logs.
+            assembly=Assembly(limits.result + limits.params + (1 << 20)),
+            perform=self.perform,
+            adopt=self._adopt,
+        )
+        self._past = past.Past()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._workers_seen_at: float | None = None
+        self._leased = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._taken.set()
+        #: Why this life has to end, once it has.
+        self.fenced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"<Service {self.settings.name} epoch {self.epoch}, {self.dispatch!r}>"
+
+    @property
+    def has_workers(self) -> bool:
+        """Return whether a worker is here, or was within the liveness limit."""
+        if self.roster.sessions:
+            return True
+        seen = self._workers_seen_at
+        return seen is not None and boot_time() - seen < LOST_S
+
+    def perform(self, actions: Iterable[Action]) -> None:
+        """Do what was decided."""
+        for action in actions:
+            match action:
+                case Send(session, message, payload):
+                    self.hub.send(session, message, payload)
+                case Write(live, urgent):
+                    self.recorder.put(live, urgent=urgent)
+                case Ended(live):
+                    self.waiters.ended(live.num)
+                case Settled(live):
+                    self.finished.put(live)
+                case Hint(message):
+                    self.hub.publish(message)
+
+    async def start(self) -> None:
+        """Read what was before, and begin to beat."""
+        self.counts = (await self.store.ask("reads", CallCounts(), CallsCounted, None)).counts
+        lives = await past.unfinished(self.store, self.catalogue, self.settings.name)
+        for live in lives:
+            self.dispatch.recover(live)
+        if lives:
+            log.info("%d calls of an earlier life are not finished", len(lives))
+        self._past.expect(lives, boot_time())
+        self._tasks = [
+            spawn(self._record(), "recorder"),
+            spawn(self._tick(), "tick"),
+            spawn(self._beat(), "heartbeat"),
+            spawn(self._lease(), "leases"),
+        ]
+
+    async def stop(self) -> None:
+        """Store what is to be stored, give back what was leased, close every socket."""
+        self.waiters.close()
+        flushed = self.fenced.done() or await self.recorder.flushed(FLUSH_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not flushed:
+            log.warning("stopped with records that the DB node did not take: %r", self.recorder)
+        elif not self.fenced.done():
+            await self._return_leases()
+        self.recorder.close()
+        self.courier.close()
+        self.hub.close()
+
+    async def number(self, limit_s: float) -> int:
+        """Return the next call number.
+
+        Raises:
+            StoreUnavailable: the DB node leases none in time.
+        """
+        self._taken.set()
+        while (num := self.leases.take()) is None:
+            self._leased.clear()
+            try:
+                async with asyncio.timeout(limit_s):
+                    await self._leased.wait()
+            except TimeoutError:
+                raise StoreUnavailable(
+                    "the DB node gives no call numbers",
+                    hint="is skep-dbnode running? Try again in a moment",
+                ) from None
+        return num
+
+    async def change(self, request: Model) -> Changed:
+        """Change the catalogue: durable first, then here, then told to the workers."""
+        changed = await self.store.ask("catalogue", request, Changed)
+        if changed.item.seq > self.catalogue.seq:
+            published = self.catalogue.apply(changed.item)
+            if published is None:
+                # Others changed it too: what came between has to be read.
+                await self._catch_up()
+            else:
+                self.hub.publish(published)
+        return changed
+
+    async def _catch_up(self) -> None:
+        request = ReadCatalogue(epoch=self.catalogue.epoch, after=self.catalogue.seq)
+        read = await self.store.ask("catalogue", request, CatalogueRead)
+        self.catalogue.load(read.epoch, read.after, read.seq, read.items)
+
+    def _params(self, num: int, attempt: int) -> bytes | None:
+        live = self.dispatch.calls.get(num)
+        return live.params if live is not None and live.attempt == attempt else None
+
+    def _send_counted(self, session: Session, message: Message, payload: bytes) -> None:
+        session.sent_bytes += len(payload)
+        self.hub.send(session, message, payload)
+
+    def _on_durable(self, num: int, rev: int) -> None:
+        self.perform(self.dispatch.durable(num, rev, boot_time()))
+        self.waiters.stored(num, rev)
+
+    def _adopt(self, session: Session, result: Result, output: Output, params: bytes) -> None:
+        work = self._adopted(session, result, output, params)
+        self._tasks.append(spawn(work, f"adopt call {result.call}"))
+        self._tasks[:] = [task for task in self._tasks if not task.done()]
+
+    async def _adopted(
+        self, session: Session, result: Result, output: Output, params: bytes
+    ) -> None:
+        """Take a result that nobody here knows the call of; the store may, or it may not."""
+        kept = await past.stored(self.store, result.call)
+        if kept is None or not kept.call.status.is_terminal:
+            self._revive(past.repeated(result.record, params), kept)
+        self.perform(self.dispatch.result(session, result, output, boot_time()))
+
+    def _revive(self, repeated: CallRecord, kept: CallRecord | None) -> None:
+        live = past.again(repeated, self.catalogue)
+        if live.num in self.dispatch.calls:
+            return
+        if kept is not None:
+            live.rev = live.durable_rev = max(kept.rev, repeated.rev)
+        log.info("took over call %d from its worker", live.num)
+        self.dispatch.recover(live)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = boot_time()
+            if self.roster.sessions:
+                self._workers_seen_at = now
+            self.perform(self.dispatch.tick(now))
+            back = {session.hello.node_id for session in self.roster.sessions.values()}
+            if self._past.is_due(back, now):
+                self.perform(self.dispatch.judge(self.settings.unfinished, now))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            self.hub.beat()
+
+    async def _record(self) -> None:
+        try:
+            await self.recorder.run()
+        except StaleEpoch as error:
+            self._fence(error)
+
+    async def _lease(self) -> None:
+        """Keep call numbers in stock."""
+        while True:
+            await self._taken.wait()
+            self._taken.clear()
+            count = self.leases.wanted(boot_time())
+            if count is None:
+                continue
+            request = LeaseCalls(api=self.settings.name, epoch=self.epoch, count=count)
+            try:
+                leased = await self.store.ask("leases", request, CallsLeased, None)
+            except StaleEpoch as error:
+                self._fence(error)
+                return
+            except SkepError as error:
+                log.warning("no call numbers: %s", error)
+                self.leases.failed()
+                await asyncio.sleep(TICK_S)
+                self._taken.set()
+                continue
+            self.leases.add(leased.first, leased.count, boot_time())
+            self._leased.set()
+
+    async def _return_leases(self) -> None:
+        for first, count in self.leases.tails():
+            request = ReturnCalls(
+                api=self.settings.name, epoch=self.epoch, first=first, count=count
+            )
+            try:
+                await self.store.ask("leases", request, CallsReturned, 1.0)
+            except SkepError as error:
+                log.info("call numbers from %d on are skipped: %s", first, error)
+
+    def _fence(self, error: StaleEpoch) -> None:
+        if not self.fenced.done():
+            self.fenced.set_exception(error)
+
+
+async def open_service(
+    settings: Settings, context: zmq.Context[zmq.Socket[bytes]], store: Store
+) -> Service:
+    """Open this life of the api at the DB node, and all that needs its epoch."""
+    name = OpenApi(api=settings.name)
+    opened = await store.ask("catalogue", name, ApiOpened, None)
+    read = await store.ask("catalogue", ReadCatalogue(), CatalogueRead, None)
+    catalogue = Catalogue()
+    catalogue.load(read.epoch, read.after, read.seq, read.items)
+    service = Service(settings, context, store, catalogue, opened.epoch)
+    await service.start()
+    return service
