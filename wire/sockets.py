@@ -113,13 +113,13 @@ class Link:
         """Read all that has arrived, now: whoever judges a peer's silence does it first."""
         self._read()
 
-    def close(self) -> None:
-        """Stop reading and close the socket; what was not sent is dropped."""
+    def close(self, linger_ms: int = 0) -> None:
+        """Stop reading and close the socket; ending its context waits for what was sent."""
         if self._closed:
             return
         self._closed = True
         self._loop.remove_reader(self._fd)
-        self._socket.close(linger=0)
+        self._socket.close(linger=linger_ms)
 
     def _check_soon(self) -> None:
         if not self._checking and not self._closed:

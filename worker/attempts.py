@@ -1,0 +1,146 @@
+"""The attempts on this node, and how one ends: pure book-keeping for the broker."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+
+from wire.messages import INLINE_BYTES, Outcome, Start
+from wire.models import Reason, Status, Warmth
+from worker.actions import End, Id
+from worker.pool import Sandbox
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt on this node, from PREPARE or START to its answer."""
+
+    id: Id
+    key: str
+    #: The permission to begin, once it has come.
+    start: Start | None = None
+    #: None until they are here.
+    params: bytes | None = None
+    arrived: float = 0.0
+    #: The sandbox that it has; empty while it waits for one.
+    box: str = ""
+    ready_said: bool = False
+    #: Whether its sandbox had to be made for it.
+    cold: bool = False
+    #: Whether it stands behind a running one, and so takes no slot.
+    ahead: bool = False
+    #: Whether a miniworker was given it: only then it may have begun.
+    sent: bool = False
+    sent_at: float = 0.0
+    head_at: float = 0.0
+    cancelled: Reason | None = None
+    cancelled_at: float = 0.0
+
+    @property
+    def permission(self) -> Start:
+        """Return the START; only what has one may be asked."""
+        if self.start is None:
+            raise ValueError(f"attempt {self.id} was not STARTed")
+        return self.start
+
+    @property
+    def fetches(self) -> bool:
+        """Return whether its params are still on their way."""
+        return self.start is not None and self.params is None
+
+    def permit(self, start: Start, payload: bytes, now: float) -> None:
+        """Note the permission; params over the inline limit come later."""
+        self.start, self.arrived = start, now
+        if start.size <= INLINE_BYTES:
+            self.params = payload
+
+    def end(self, outcome: Outcome, sizes: tuple[int, int, int], payload: bytes) -> End:
+        """Return its end, completed by what only the worker knows."""
+        whole = msgspec.structs.replace(
+            outcome,
+            waited_ms=outcome.waited_ms + max(0.0, self.sent_at - self.arrived) * 1000,
+            start=Warmth.COLD if self.cold else Warmth.WARM,
+            miniworker=self.box,
+        )
+        return End(self.id, whole, sizes, payload, self.permission.record, self.params or b"")
+
+    def lost(self, box: Sandbox, why: str, now: float) -> End:
+        """Return its end when its miniworker died: the mark that was kept died with it."""
+        status = Status.LOST
+        reason = Reason(code="sandbox_lost", message=f"the sandbox was lost: {why}")
+        if self.cancelled:
+            status, reason = Status.CANCELLED, self.cancelled
+        elif box.verdict and box.verdict[0] == self.id:
+            _, status, reason = box.verdict
+        ran_ms = 0.0 if self.ahead else (now - self.head_at) * 1000
+        return self.end(
+            Outcome(status=status, reason=reason, duration_ms=ran_ms), (0, 0, 0), b""
+        )
+
+
+class Book:
+    """All attempts by id, and those that wait for a sandbox by key, in order."""
+
+    def __init__(self) -> None:
+        self.all: dict[Id, Attempt] = {}
+        self._ahead = 0
+        self._waiting: dict[str, deque[Attempt]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Book of {len(self.all)} attempts, {self._ahead} ahead>"
+
+    @property
+    def in_use(self) -> int:
+        """Return the slots that attempts have."""
+        return len(self.all) - self._ahead
+
+    def add(self, one: Attempt) -> None:
+        """Enter an attempt."""
+        self.all[one.id] = one
+        self._ahead += one.ahead
+
+    def remove(self, one: Attempt) -> None:
+        """Strike an attempt out, wherever it stands."""
+        del self.all[one.id]
+        self._ahead -= one.ahead
+        self.unwait(one)
+
+    def promote(self, one: Attempt, now: float) -> None:
+        """Let an attempt that stood behind another be the head: it takes a slot."""
+        if one.ahead:
+            one.ahead = False
+            one.head_at = now
+            self._ahead -= 1
+
+    def wait(self, one: Attempt) -> int:
+        """Queue for a sandbox; return how many of the key wait now."""
+        queue = self._waiting.setdefault(one.key, deque())
+        queue.append(one)
+        return len(queue)
+
+    def unwait(self, one: Attempt) -> None:
+        """Leave the queue; one that does not wait is fine."""
+        queue = self._waiting.get(one.key)
+        if queue and one in queue:
+            queue.remove(one)
+            if not queue:
+                del self._waiting[one.key]
+
+    def waiting(self, key: str) -> list[Attempt]:
+        """Return who waits for a sandbox of this key, first come first."""
+        return list(self._waiting.get(key, ()))
+
+    def next(self, key: str) -> Attempt | None:
+        """Take out who gets the next sandbox of this key: STARTed ones go first."""
+        queue = self._waiting.get(key)
+        if not queue:
+            return None
+        one = next((one for one in queue if one.start), queue[0])
+        self.unwait(one)
+        return one
+
+    def held(self, box: Sandbox) -> list[Attempt]:
+        """Return the attempts that a sandbox has, the head first."""
+        return [self.all[id_] for id_ in box.queue if id_ in self.all]

@@ -1,0 +1,87 @@
+"""Installing the dependencies of a bundle: a miniworker for each, for that alone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wire import jobs
+from wire.codec import Message
+from wire.models import Fault, Reason, Spec
+from worker.minis import Minis
+
+#: How long after its own limit a build may go on before its miniworker is killed.
+LATE_S: Final = 10.0
+
+
+@dataclass(slots=True)
+class Build:
+    """One build, and where its end is awaited."""
+
+    order: jobs.Build
+    built: asyncio.Future[jobs.Built]
+
+
+class Builds:
+    """The builds under way, by miniworker."""
+
+    def __init__(self, minis: Minis, limit_s: float) -> None:
+        self._minis = minis
+        self._limit_s = limit_s
+        self._builds: dict[str, Build] = {}
+        self._begun = 0
+
+    def __repr__(self) -> str:
+        return f"<Builds: {len(self._builds)} under way>"
+
+    async def build(self, spec: Spec, bundle: Path) -> jobs.Built:
+        """Run the dependencies command in a bundle; return how that ended."""
+        self._begun += 1
+        name = f"b{self._begun}"
+        timeout_ms = int(self._limit_s * 1000)
+        order = jobs.Build(spec=spec, bundle=str(bundle), timeout_ms=timeout_ms)
+        build = self._builds[name] = Build(order, asyncio.get_running_loop().create_future())
+        self._minis.spawn(name)
+        built: jobs.Built | None = None
+        try:
+            built = await asyncio.wait_for(build.built, self._limit_s + LATE_S)
+            return built
+        except TimeoutError:
+            return _failed(f"it did not end within {self._limit_s:g} s")
+        finally:
+            self._leave(name, in_order=built is not None)
+
+    def heard(self, name: str, message: Message) -> bool:
+        """Take what a miniworker said; return whether it builds, or has built."""
+        if not name.startswith("b"):
+            return False
+        build = self._builds.get(name)
+        match message:
+            case jobs.Up() if build:
+                self._minis.tell(name, build.order)
+            case jobs.Built() if build and not build.built.done():
+                build.built.set_result(message)
+            case jobs.Broken() if build and not build.built.done():
+                build.built.set_result(jobs.Built(reason=message.reason, fault=message.fault))
+        return True
+
+    def exited(self, name: str, why: str) -> bool:
+        """Take the end of a miniworker; return whether it was one that builds."""
+        build = self._builds.get(name)
+        if build and not build.built.done():
+            build.built.set_result(_failed(why))
+        return name.startswith("b")
+
+    def _leave(self, name: str, *, in_order: bool) -> None:
+        del self._builds[name]
+        if in_order:
+            self._minis.tell(name, jobs.Stop())
+        else:
+            self._minis.kill(name)
+
+
+def _failed(why: str) -> jobs.Built:
+    reason = Reason(code="no_sandbox", message=f"the dependencies were not installed: {why}")
+    return jobs.Built(reason=reason, fault=Fault.NODE)

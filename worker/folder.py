@@ -1,0 +1,107 @@
+"""A node's folder: who it is, under a lock; its cache; and what an earlier life left.
+
+``DIR/nodes/NAME`` stays from life to life, ``DIR/run/NAME`` is of one life only: sockets and
+the folders of miniworkers. Paths are used as given, mostly relative, for a socket's may not
+be longer than 108 bytes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from wire.errors import Conflict
+
+#: Longer names would not leave enough of the 108 bytes of a socket's path.
+_SHORT = 24
+
+
+class NodeFolder:
+    """The places of one node; ``open`` takes the lock and cleans up."""
+
+    def __init__(self, data: Path, name: str, boot: str) -> None:
+        self.root = data / "nodes" / name
+        self.packages = self.root / "packages"
+        self.bundles = self.root / "bundles"
+        #: A file here says that the bundle of its name is whole.
+        self.whole = self.root / "whole"
+        self.node_id = ""
+        self._life = data / "run" / _short(name)
+        self.run = self._life / boot[:8]
+        self._name = name
+        self._lock = -1
+
+    def __repr__(self) -> str:
+        return f"<NodeFolder {self.root}>"
+
+    @property
+    def endpoint(self) -> str:
+        """Return where miniworkers find this worker."""
+        return f"ipc://{self.run}/w/s"
+
+    def miniworker(self, name: str) -> str:
+        """Return the folder of one miniworker."""
+        return str(self.run / name)
+
+    def open(self) -> None:
+        """Lock the folder, find or make the node's id, remove leavings.
+
+        Raises:
+            Conflict: another living worker has this folder.
+        """
+        for folder in (self.root, self.packages, self.bundles, self.whole):
+            folder.mkdir(parents=True, exist_ok=True)
+        # Sandboxes of other users pass through, but may not list what there is.
+        self.root.chmod(0o711)
+        self.bundles.chmod(0o711)
+        self._take_lock()
+        self.node_id = self._identity()
+        self._sweep()
+        (self.run / "w").mkdir(parents=True, mode=0o700)
+
+    def close(self) -> None:
+        """Remove what was of this life, then give up the lock."""
+        if self._lock < 0:
+            return
+        shutil.rmtree(self._life, ignore_errors=True)
+        os.close(self._lock)
+        self._lock = -1
+
+    def _take_lock(self) -> None:
+        lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise Conflict(
+                f"another worker named {self._name!r} runs on {self.root}",
+                hint="stop it, or choose another --name or --data",
+            ) from error
+        self._lock = lock
+
+    def _identity(self) -> str:
+        path = self.root / "id"
+        if not path.exists():
+            temp = path.with_suffix(".new")
+            temp.write_text(secrets.token_hex(16))
+            temp.rename(path)
+        return path.read_text().strip()
+
+    def _sweep(self) -> None:
+        """Remove the sockets, half-made bundles and half-fetched packages of earlier lives."""
+        shutil.rmtree(self._life, ignore_errors=True)
+        for bundle in self.bundles.iterdir():
+            if not (self.whole / bundle.name).exists():
+                shutil.rmtree(bundle, ignore_errors=True)
+        for part in self.packages.glob("*.part"):
+            part.unlink()
+
+
+def _short(name: str) -> str:
+    if len(name) <= _SHORT:
+        return name
+    return f"{name[:12]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

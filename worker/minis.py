@@ -1,0 +1,151 @@
+"""The miniworkers of this node as the shell sees them: a ROUTER, a zygote, and names.
+
+A miniworker is known by its name: the zygote's for its life and death, the ROUTER's from its
+UP on. What a stranger says on the socket is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+from wire import jobs, sockets
+from wire.codec import FRAMES, Message, encode
+from wire.errors import ProtocolError
+from worker.folder import NodeFolder
+from worker.sandbox import SandboxKind
+from worker.zygote import Zygote
+
+log = logging.getLogger(__name__)
+
+OnMessage = Callable[[str, Message, bytes], None]
+OnExit = Callable[[str, str], None]
+OnDying = Callable[[str], None]
+
+#: How long the last words of one that has ended may take to come out of its socket.
+LAST_WORDS_S: Final = 0.1
+
+
+class Minis:
+    """All living miniworkers."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        folder: NodeFolder,
+        kind: SandboxKind,
+        on_message: OnMessage,
+        on_dying: OnDying,
+        on_exit: OnExit,
+        log_level: str,
+    ) -> None:
+        self.dropped = 0
+        self._folder = folder
+        self._kind = kind
+        self._on_message = on_message
+        self._on_dying = on_dying
+        self._on_exit = on_exit
+        self._last_words: dict[str, asyncio.TimerHandle] = {}
+        #: Where each one is spoken to; None until its UP.
+        self._peers: dict[str, bytes | None] = {}
+        self._names: dict[bytes, str] = {}
+        router = sockets.open_socket(context, zmq.ROUTER)
+        sockets.bind(router, folder.endpoint)
+        self._link = sockets.Link(router, 1 + FRAMES, self._read)
+        self.zygote = Zygote(self._heard, self._all_gone, log_level)
+
+    def __repr__(self) -> str:
+        return f"<Minis: {len(self._peers)} live>"
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def start(self) -> None:
+        """Start the zygote."""
+        self.zygote.start()
+
+    def spawn(self, name: str) -> None:
+        """Have a miniworker forked; if that fails it has ``exited`` soon."""
+        self._peers[name] = None
+        order = jobs.Spawn(
+            miniworker=name,
+            endpoint=self._folder.endpoint,
+            driver=self._kind.driver,
+            folder=self._folder.miniworker(name),
+            settings=self._kind.settings,
+        )
+        if not self.zygote.send(order):
+            self._ended(name, "there is no zygote to fork it")
+
+    def tell(self, name: str, message: Message, payload: bytes = b"") -> None:
+        """Send to a miniworker; one that has died is told nothing."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            self._link.send([peer, *encode(message, payload)])
+
+    def kill(self, name: str) -> None:
+        """End a miniworker now."""
+        self.zygote.send(jobs.Kill(miniworker=name))
+
+    def close(self) -> None:
+        """End all of them and the zygote; close the socket."""
+        self.zygote.close()
+        for timer in self._last_words.values():
+            timer.cancel()
+        self._link.close()
+
+    def _read(self, frames: list[bytes]) -> None:
+        peer, *rest = frames
+        try:
+            message, payload = jobs.FROM_MINIWORKER.decode(rest)
+        except ProtocolError as error:
+            self.dropped += 1
+            log.warning("dropped: %s", error.message)
+            return
+        if isinstance(message, jobs.Up):
+            self._meet(peer, message)
+        name = self._names.get(peer)
+        if name is None:
+            self.dropped += 1
+            log.warning("dropped a %s of a stranger", type(message).__name__)
+            return
+        self._on_message(name, message, payload)
+
+    def _meet(self, peer: bytes, up: jobs.Up) -> None:
+        if self._peers.get(up.miniworker, b"") is None:
+            self._peers[up.miniworker] = peer
+            self._names[peer] = up.miniworker
+
+    def _heard(self, order: jobs.Spawned | jobs.Exited) -> None:
+        if isinstance(order, jobs.Exited):
+            self._ended(order.miniworker, _why(order.status))
+
+    def _all_gone(self) -> None:
+        for name in list(self._peers):
+            self._ended(name, "the zygote of this node died")
+
+    def _ended(self, name: str, why: str) -> None:
+        """Give it nothing more, but hear what it said last before it counts as gone."""
+        if name not in self._peers or name in self._last_words:
+            return
+        self._on_dying(name)
+        loop = asyncio.get_running_loop()
+        self._last_words[name] = loop.call_later(LAST_WORDS_S, self._gone, name, why)
+
+    def _gone(self, name: str, why: str) -> None:
+        self._link.drain()
+        del self._last_words[name]
+        peer = self._peers.pop(name)
+        if peer is not None:
+            self._names.pop(peer, None)
+        self._on_exit(name, why)
+
+
+def _why(status: int) -> str:
+    if status < 0:
+        return f"its miniworker was ended by signal {-status}"
+    return f"its miniworker ended with status {status}"

@@ -1,0 +1,438 @@
+"""The shell of a node: carries messages between the api, the deciders and miniworkers.
+
+What is decided is decided in ``broker``, ``pool``, ``session``, ``catalogue``, ``results``
+and ``credits``; here are the sockets, the clock and what takes time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import zmq
+
+from wire import jobs
+from wire import messages as m
+from wire.codec import Message
+from wire.liveness import HEARTBEAT_S
+from wire.models import Fault, Reason, Spec
+from wire.process import release, spawn
+from worker import actions as act
+from worker.broker import Broker
+from worker.builds import Builds
+from worker.bundles import Bundles, NoBundle
+from worker.catalogue import Replica
+from worker.credits import Credits
+from worker.fetcher import Fetcher, NotFetched, What
+from worker.folder import NodeFolder
+from worker.lookup import Lookup, UnknownRevision
+from worker.minis import Minis
+from worker.pool import Pool, PoolSettings
+from worker.results import Results
+from worker.sandbox import SandboxKind
+from worker.speed import LONG_HEAD_S
+from worker.uplink import Uplink
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.1
+#: The api's window is opened again after so many bytes.
+WINDOW_STEP: Final = m.WINDOW_BYTES // 4
+MAX_PARAMS_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the command line says about a node."""
+
+    name: str
+    api: str
+    pub: str
+    slots: int
+    pool: PoolSettings
+    labels: dict[str, str] = field(default_factory=dict)
+    token: str = ""
+    cache_bytes: int = 4 << 30
+    build_s: float = 600.0
+    grace_s: float = 10.0
+    log_level: str = "info"
+
+
+class Node:
+    """One life of one node; made on the running loop, ended by ``stop``."""
+
+    def __init__(
+        self, settings: Settings, folder: NodeFolder, boot: str, kind: SandboxKind
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._boot = boot
+        self._kind = kind
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
+        self._loop = asyncio.get_running_loop()
+        self._settling = False
+        #: Set once the node drains and nothing is left to do or to be RECORDED.
+        self._finished = asyncio.Event()
+        self._long_head: asyncio.TimerHandle | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        #: What takes time for a sandbox or an attempt, ended when that goes.
+        self._errands: dict[object, asyncio.Task[None]] = {}
+        self.broker = Broker(Pool(settings.pool), settings.slots)
+        self.results = Results()
+        self.credits = Credits()
+        self.minis = Minis(
+            self._context,
+            folder,
+            kind,
+            on_message=self._from_mini,
+            on_dying=self._dying,
+            on_exit=self._exited,
+            log_level=settings.log_level,
+        )
+        self.uplink = Uplink(self._context, settings.api, settings.pub, self)
+        self.lookup = Lookup(Replica(), self._sync)
+        self.fetcher = Fetcher(self._fetch)
+        self.builds = Builds(self.minis, settings.build_s)
+        self.bundles = Bundles(folder, self.fetcher, self.builds.build, settings.cache_bytes)
+
+    def __repr__(self) -> str:
+        return f"<Node {self._settings.name}: {self.broker!r}, {self.uplink!r}>"
+
+    def start(self) -> None:
+        """Begin to serve: the zygote, the session, the clocks."""
+        self.minis.start()
+        self.uplink.start()
+        self._every(TICK_S, self._tick)
+        self._every(HEARTBEAT_S, self._beat)
+
+    async def stop(self) -> None:
+        """Refuse, let what runs finish within the grace, hand the rest back, leave."""
+        self._do(self.broker.drain(time.monotonic()))
+        self._beat()
+        try:
+            await asyncio.wait_for(self._finished.wait(), self._settings.grace_s)
+        except TimeoutError:
+            log.warning("leaving with %r and %r", self.broker, self.results)
+        await self._close()
+
+    async def _close(self) -> None:
+        for timer in (*self._timers, *filter(None, (self._long_head,))):
+            timer.cancel()
+        self.lookup.close()
+        for task in self._errands.values():
+            task.cancel()
+        await asyncio.gather(*self._errands.values(), return_exceptions=True)
+        await self.bundles.close()
+        self.minis.close()
+        number = self.uplink.session.number
+        self.uplink.close(m.Bye(session=number) if number else None)
+        await asyncio.to_thread(self._context.term)
+
+    # --- the api (worker.uplink.Listener) ------------------------------------------------
+
+    def hello(self) -> m.Hello:
+        """Return who this node is, and what it holds."""
+        replica = self.lookup.replica
+        running = {*self.broker.running(), *self.results.ids()}
+        return m.Hello(
+            node_id=self._folder.node_id,
+            boot=self._boot,
+            name=self._settings.name,
+            pid=os.getpid(),
+            version=release(),
+            slots=self._settings.slots,
+            sandbox=self._kind.driver,
+            isolation=self._kind.isolation,
+            labels=self._settings.labels,
+            running=tuple(sorted(running)),
+            epoch=replica.epoch,
+            seq=replica.seq,
+            token=self._settings.token,
+        )
+
+    def opened(self, welcome: m.Welcome) -> None:
+        """Grant, repeat what was not RECORDED, and go on fetching."""
+        self.credits.restart()
+        self.results.open(welcome.session)
+        for answer in self.results.owed():
+            self._returned(answer)
+        self.fetcher.resume(self._loop.time())
+        self.lookup.resume()
+        self._settle_soon()
+
+    def lost(self, *, slept: bool) -> None:
+        """Keep what was STARTed, drop the rest."""
+        self.results.lost()
+        self._do(self.broker.session_lost(time.monotonic(), slept=slept))
+
+    def heard(self, message: Message, payload: bytes) -> None:
+        """Take a message of the open session."""
+        now = time.monotonic()
+        match message:
+            case m.Start():
+                self._start(message, payload, now)
+            case m.Prepare():
+                self._prepare(message, now)
+            case m.Recorded():
+                self.results.recorded(message.upto)
+            case m.ApiHeartbeat():
+                self.results.received(message.received)
+                self.lookup.stands(message.epoch, message.seq)
+            case m.Chunk():
+                self.credits.received += len(payload)
+                self.fetcher.chunk(message, payload, self._loop.time())
+            case m.Cancel():
+                self._cancel(message, now)
+            case m.Catalogue():
+                self.lookup.apply(message)
+        self._settle_soon()
+
+    def hint(self, message: Message) -> None:
+        """Take what was published to all: it only makes things faster."""
+        match message:
+            case m.Catalogue():
+                self.lookup.apply(message)
+            case m.Cancel(call=call, attempt=attempt):
+                for id_ in self.broker.find(call):
+                    if attempt in (0, id_[1]):
+                        self._do(self.broker.cancel(id_, message.reason, time.monotonic()))
+        self._settle_soon()
+
+    def _prepare(self, message: m.Prepare, now: float) -> None:
+        self.credits.spent(message.key, 0)
+        self._do(self.broker.prepare((message.call, message.attempt), message.key, now))
+
+    def _start(self, message: m.Start, payload: bytes, now: float) -> None:
+        self.credits.spent(message.key, len(payload))
+        if (message.call, message.attempt) not in self.results:
+            self._do(self.broker.start(message, payload, now))
+
+    def _cancel(self, message: m.Cancel, now: float) -> None:
+        id_ = (message.call, message.attempt)
+        if id_ not in self.results:
+            self._do(self.broker.cancel(id_, message.reason, now))
+
+    def _fetch(self, what: What, key: str, offset: int, credit: int) -> None:
+        if number := self.uplink.session.number:
+            self.uplink.say(
+                m.Fetch(session=number, what=what, key=key, offset=offset, credit=credit)
+            )
+
+    def _sync(self, epoch: str, seq: int, keys: tuple[str, ...]) -> None:
+        if number := self.uplink.session.number:
+            self.uplink.say(m.Sync(session=number, epoch=epoch, seq=seq, keys=keys))
+
+    # --- miniworkers -----------------------------------------------------------------------
+
+    def _from_mini(self, name: str, message: Message, payload: bytes) -> None:
+        if self.builds.heard(name, message):
+            return
+        now = time.monotonic()
+        match message:
+            case jobs.Done():
+                id_ = (message.call, message.attempt)
+                sizes, outcome = message.sizes, message.outcome
+                self._do(self.broker.done(name, id_, outcome, sizes, payload, now))
+            case jobs.Ready():
+                self._do(self.broker.ready(name, now))
+            case jobs.Up():
+                self._do(self.broker.up(name, now))
+            case jobs.Returned():
+                self._do(self.broker.returned(name, (message.call, message.attempt), now))
+            case jobs.Broken():
+                self._do(self.broker.broken(name, message.fault, message.reason, now))
+
+    def _dying(self, name: str) -> None:
+        self._do(self.broker.dying(name, time.monotonic()))
+
+    def _exited(self, name: str, why: str) -> None:
+        if not self.builds.exited(name, why):
+            self._do(self.broker.exited(name, why, time.monotonic()))
+
+    # --- orders ----------------------------------------------------------------------------
+
+    def _do(self, orders: Iterable[act.Action]) -> None:
+        for order in orders:
+            self._carry_out(order)
+        self._settle_soon()
+
+    def _carry_out(self, order: act.Action) -> None:
+        match order:
+            case act.SendJob() | act.SendCancel() | act.Specialise() | act.Stop():
+                self.minis.tell(order.sandbox, *_for_mini(order))
+            case act.End():
+                self.results.hold(order)
+            case act.SayReady() | act.SayReturned():
+                self._answer(order)
+            case act.Spawn():
+                self.minis.spawn(order.sandbox)
+            case act.Kill():
+                log.warning("killing %s: %s", order.sandbox, order.why)
+                self.minis.kill(order.sandbox)
+            case _:
+                self._errand(order)
+
+    def _errand(self, order: act.Action) -> None:
+        match order:
+            case act.WantBundle():
+                self._run(order.sandbox, self._get_bundle(order.sandbox, order.key))
+            case act.DropBundle():
+                self._end_errand(order.sandbox)
+                self.bundles.release(order.sandbox)
+            case act.FetchParams():
+                self._run(order.id, self._get_params(order.id))
+            case act.ForgetParams():
+                self._end_errand(order.id)
+
+    def _answer(self, order: act.SayReady | act.SayReturned) -> None:
+        if isinstance(order, act.SayReturned):
+            self._returned(order)
+        elif number := self.uplink.session.number:
+            call, attempt = order.id
+            self.uplink.say(m.Ready(session=number, call=call, attempt=attempt))
+
+    def _returned(self, order: act.SayReturned) -> None:
+        number = self.uplink.session.number
+        if number:
+            call, attempt = order.id
+            message = m.Returned(
+                session=number,
+                call=call,
+                attempt=attempt,
+                fault=order.fault,
+                reason=order.reason,
+                log=order.log,
+            )
+            self.uplink.say(message)
+        elif order.owed:
+            self.results.owe(order)
+
+    # --- what takes time -------------------------------------------------------------------
+
+    def _run(self, of: object, work: Coroutine[None, None, None]) -> None:
+        task = self._errands[of] = spawn(work, f"errand for {of}")
+        task.add_done_callback(lambda _: self._errand_over(of, task))
+
+    def _errand_over(self, of: object, task: asyncio.Task[None]) -> None:
+        if self._errands.get(of) is task:
+            del self._errands[of]
+
+    def _end_errand(self, of: object) -> None:
+        task = self._errands.pop(of, None)
+        if task is not None:
+            task.cancel()
+
+    async def _get_bundle(self, name: str, key: str) -> None:
+        try:
+            spec = await self.lookup.spec(key)
+            bundle = await self.bundles.acquire(name, spec)
+        except UnknownRevision:
+            reason = Reason(code="no_sandbox", message=f"the api knows no revision {key}")
+            self._no_bundle(name, NoBundle(Fault.NODE, reason))
+        except NoBundle as error:
+            self._no_bundle(name, error)
+        else:
+            self._has_bundle(name, spec, str(bundle))
+
+    def _has_bundle(self, name: str, spec: Spec, bundle: str) -> None:
+        self._do(self.broker.bundle(name, spec, bundle, time.monotonic()))
+
+    def _no_bundle(self, name: str, error: NoBundle) -> None:
+        now = time.monotonic()
+        self._do(self.broker.no_bundle(name, error.fault, error.reason, error.log, now))
+
+    async def _get_params(self, id_: act.Id) -> None:
+        params = bytearray()
+        key = f"{id_[0]}.{id_[1]}"
+        try:
+            await self.fetcher.fetch("params", key, params.extend, limit=MAX_PARAMS_BYTES)
+        except NotFetched as error:
+            self._do(self.broker.no_params(id_, error.reason, time.monotonic()))
+        else:
+            self._do(self.broker.params(id_, bytes(params), time.monotonic()))
+
+    # --- clocks ----------------------------------------------------------------------------
+
+    def _every(self, period_s: float, work: Callable[[], None]) -> None:
+        """Do something again and again, until the node closes."""
+        place = len(self._timers)
+
+        def again() -> None:
+            self._timers[place] = self._loop.call_later(period_s, again)
+            work()
+
+        self._timers.append(self._loop.call_later(period_s, again))
+
+    def _tick(self) -> None:
+        self._do(self.broker.tick(time.monotonic()))
+        self.fetcher.tick(self._loop.time())
+
+    def _beat(self) -> None:
+        number = self.uplink.session.number
+        if not number:
+            return
+        pool = self.broker.pool
+        beat = m.WorkerHeartbeat(
+            session=number,
+            seen=self.credits.seen,
+            received=self.credits.received,
+            running=len(self.broker.running()),
+            sandboxes=pool.alive(),
+            load=os.getloadavg()[0],
+            state="draining" if self.broker.is_draining else "up",
+            warm=tuple(sorted(pool.counts().items())),
+        )
+        self.uplink.say(beat)
+
+    def _settle_soon(self) -> None:
+        """Send results and grants once for all that happens in one turn of the loop."""
+        if not self._settling:
+            self._settling = True
+            self._loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._settling = False
+        if self.broker.is_drained and not self.results:
+            self._finished.set()
+        number = self.uplink.session.number
+        if not number:
+            return
+        for message, payload in self.results.take():
+            self.uplink.say(message, payload)
+        now = time.monotonic()
+        ahead = self.broker.places_ahead(now)
+        idle = {} if self.broker.is_draining else self.broker.pool.counts()
+        credit = self.credits.next(number, self.broker.free, idle, ahead, WINDOW_STEP)
+        if credit is not None:
+            self.uplink.say(credit)
+        if ahead:
+            # Places behind a head that runs on are taken back.
+            self._long_head = self._long_head or self._loop.call_later(
+                LONG_HEAD_S, self._look_at_heads
+            )
+
+    def _look_at_heads(self) -> None:
+        self._long_head = None
+        self._settle_soon()
+
+
+def _for_mini(
+    order: act.SendJob | act.SendCancel | act.Specialise | act.Stop,
+) -> tuple[Message, bytes]:
+    match order:
+        case act.SendJob(_, (call, attempt), timeout_ms, traceparent, params):
+            job = jobs.Job(
+                call=call, attempt=attempt, timeout_ms=timeout_ms, traceparent=traceparent
+            )
+            return job, params
+        case act.SendCancel(_, (call, attempt), reason):
+            return jobs.Cancel(call=call, attempt=attempt, reason=reason), b""
+        case act.Specialise(_, spec, bundle):
+            return jobs.Specialise(spec=spec, bundle=bundle), b""
+        case act.Stop():
+            return jobs.Stop(), b""

@@ -1,0 +1,211 @@
+"""The sandboxes of a node: which there are, for what, and which to make, keep or stop.
+
+Pure: what happens is told with ``now``; what is to be done comes back as actions. Whether a
+sandbox gets an attempt is the broker's business; whether it lives is decided here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from wire.models import Reason, Spec, Status
+from worker.actions import Action, Id, Kill, Spawn, Specialise, Stop, WantBundle
+
+#: A miniworker that was told to leave is killed after this.
+STOP_S: Final = 2.0
+
+
+class Stage(enum.Enum):
+    """Where a sandbox stands; it only ever goes forward, but between IDLE and BUSY."""
+
+    #: Its miniworker is being forked, or its bundle is on its way.
+    STARTING = "starting"
+    SPECIALISING = "specialising"
+    IDLE = "idle"
+    #: An attempt has it, running or waiting for START.
+    BUSY = "busy"
+    STOPPING = "stopping"
+
+
+MAKING: Final = (Stage.STARTING, Stage.SPECIALISING)
+
+
+@dataclass(slots=True)
+class Sandbox:
+    """One sandbox and its miniworker, which share a name and a life."""
+
+    name: str
+    key: str
+    since: float
+    stage: Stage = Stage.STARTING
+    up: bool = False
+    spec: Spec | None = None
+    bundle: str = ""
+    #: Attempts it has: the head, then those ahead.
+    queue: deque[Id] = field(default_factory=deque)
+    #: How an attempt will have ended once the kill that was ordered has worked.
+    verdict: tuple[Id, Status, Reason] | None = None
+    #: Whether it was given up before it was ready.
+    failed: bool = False
+
+    def enter(self, stage: Stage, now: float) -> None:
+        """Go to a stage; its clock begins."""
+        self.stage = stage
+        self.since = now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """The limits of a pool."""
+
+    #: Sandboxes alive at once, running and idle; over it the idle one unused longest goes.
+    max_warm: int
+    idle_s: float = 300.0
+    #: From UP and bundle to READY.
+    start_s: float = 60.0
+
+
+class Pool:
+    """All sandboxes by name, and the idle ones of each key in the order of their last use."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self.sandboxes: dict[str, Sandbox] = {}
+        self._settings = settings
+        self._idle: dict[str, deque[Sandbox]] = {}
+        self._made = 0
+
+    def __repr__(self) -> str:
+        return f"<Pool of {len(self.sandboxes)} sandboxes, {self.counts()}>"
+
+    def __iter__(self) -> Iterator[Sandbox]:
+        return iter(list(self.sandboxes.values()))
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of idle sandboxes by key."""
+        return {key: len(idle) for key, idle in self._idle.items() if idle}
+
+    def making(self, key: str) -> int:
+        """Return how many sandboxes of a key are on their way."""
+        return sum(
+            1 for box in self.sandboxes.values() if box.key == key and box.stage in MAKING
+        )
+
+    def alive(self) -> int:
+        """Return how many sandboxes there are that nobody told to leave."""
+        return sum(1 for box in self.sandboxes.values() if box.stage is not Stage.STOPPING)
+
+    def make(self, key: str, now: float) -> list[Action]:
+        """Begin a sandbox of this key; the fork and the bundle go on at the same time."""
+        actions: list[Action] = []
+        if self.alive() >= self._settings.max_warm:
+            actions += self._evict(now)
+        self._made += 1
+        box = Sandbox(f"m{self._made}", key, now)
+        self.sandboxes[box.name] = box
+        return [*actions, WantBundle(box.name, key), Spawn(box.name)]
+
+    def take(self, key: str, now: float) -> Sandbox | None:
+        """Return an idle sandbox of this key, the one used last; it is BUSY from here on."""
+        idle = self._idle.get(key)
+        if not idle:
+            return None
+        box = idle.pop()
+        if not idle:
+            del self._idle[key]
+        box.enter(Stage.BUSY, now)
+        return box
+
+    def rest(self, box: Sandbox, now: float) -> list[Action]:
+        """Let a sandbox that nobody needs wait, or leave if there are too many."""
+        box.enter(Stage.IDLE, now)
+        self._idle.setdefault(box.key, deque()).append(box)
+        return self._evict(now) if self.alive() > self._settings.max_warm else []
+
+    def up(self, name: str, now: float) -> list[Action]:
+        """The miniworker was forked and listens."""
+        box = self.sandboxes.get(name)
+        if box is None:
+            return []
+        box.up = True
+        if box.stage is Stage.STOPPING:
+            return [Stop(name)]
+        return self._specialise(box, now)
+
+    def bundle(self, name: str, spec: Spec, bundle: str, now: float) -> list[Action]:
+        """The code of a sandbox is there."""
+        box = self.sandboxes.get(name)
+        if box is None or box.stage is not Stage.STARTING:
+            return []
+        box.spec, box.bundle = spec, bundle
+        return self._specialise(box, now)
+
+    def stop(self, box: Sandbox, now: float) -> list[Action]:
+        """Have a sandbox leave that no attempt has."""
+        if box.stage is Stage.STOPPING:
+            return []
+        self._unrest(box)
+        box.enter(Stage.STOPPING, now)
+        return [Stop(box.name)] if box.up else []
+
+    def doom(self, box: Sandbox, now: float) -> None:
+        """Give a sandbox up: it gets nothing more, and its end is awaited."""
+        self._unrest(box)
+        box.failed = box.failed or box.stage in MAKING
+        box.enter(Stage.STOPPING, now)
+
+    def gone(self, name: str) -> Sandbox | None:
+        """The miniworker has ended: forget it and return what it was."""
+        box = self.sandboxes.pop(name, None)
+        if box is not None:
+            self._unrest(box)
+        return box
+
+    def tick(self, now: float) -> list[Action]:
+        """Stop what idled too long; kill what is deaf to STOP or does not get ready."""
+        actions: list[Action] = []
+        for box in self:
+            waited = now - box.since
+            if box.stage is Stage.IDLE and waited >= self._idle_s(box):
+                actions += self.stop(box, now)
+            elif box.stage is Stage.STOPPING and waited >= STOP_S:
+                actions += self._kill(box, now, "it did not leave when asked")
+            elif self._overdue(box) and waited >= self._settings.start_s:
+                actions += self._kill(box, now, "it did not get ready in time")
+        return actions
+
+    def _overdue(self, box: Sandbox) -> bool:
+        # Fetching and installing a bundle have limits of their own.
+        waits_for_bundle = box.up and not box.bundle
+        return box.stage in MAKING and not waits_for_bundle
+
+    def _kill(self, box: Sandbox, now: float, why: str) -> list[Action]:
+        self.doom(box, now)
+        return [Kill(box.name, why)]
+
+    def _idle_s(self, box: Sandbox) -> float:
+        own = box.spec.function.idle if box.spec else None
+        return self._settings.idle_s if own is None else own
+
+    def _specialise(self, box: Sandbox, now: float) -> list[Action]:
+        if not (box.up and box.spec and box.stage is Stage.STARTING):
+            return []
+        box.enter(Stage.SPECIALISING, now)
+        return [Specialise(box.name, box.spec, box.bundle)]
+
+    def _evict(self, now: float) -> list[Action]:
+        """Stop the sandbox that has been idle longest, of whatever key."""
+        if not self._idle:
+            return []
+        oldest = min((idle[0] for idle in self._idle.values()), key=lambda box: box.since)
+        return self.stop(oldest, now)
+
+    def _unrest(self, box: Sandbox) -> None:
+        idle = self._idle.get(box.key)
+        if box.stage is Stage.IDLE and idle is not None:
+            idle.remove(box)
+            if not idle:
+                del self._idle[box.key]

@@ -1,0 +1,134 @@
+"""The worker's side of the zygote: start it, order forks and kills, notice its death."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from wire.errors import ProtocolError
+from wire.jobs import Exited, Order, Spawned, decode_order, encode_order
+
+log = logging.getLogger(__name__)
+
+PACKET_BYTES: Final = 256 << 10
+#: Between a death and the next life; it grows while lives are short.
+AGAIN_S: Final = 0.05
+AGAIN_MAX_S: Final = 5.0
+LONG_LIFE_S: Final = 10.0
+
+
+class Zygote:
+    """One zygote after another, until ``close``."""
+
+    def __init__(
+        self,
+        on_order: Callable[[Spawned | Exited], None],
+        on_death: Callable[[], None],
+        log_level: str,
+    ) -> None:
+        self._on_order = on_order
+        self._on_death = on_death
+        self._log_level = log_level
+        self._socket: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._again_s = AGAIN_S
+        self._started_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Zygote, pid {self.pid}>"
+
+    @property
+    def pid(self) -> int | None:
+        """Return the living zygote's pid."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start it; from the main thread, since it dies with the thread that started it."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fd = theirs.fileno()
+        command = [sys.executable, "-P", "-m", "miniworker", "--log-level", self._log_level]
+        self._process = subprocess.Popen([*command, "zygote", "--fd", str(fd)], pass_fds=(fd,))
+        theirs.close()
+        ours.setblocking(False)
+        self._socket = ours
+        loop = asyncio.get_running_loop()
+        self._started_at = loop.time()
+        loop.add_reader(ours.fileno(), self._read)
+
+    def send(self, order: Order) -> bool:
+        """Give an order; return whether there is anybody to take it."""
+        if self._socket is None:
+            return False
+        try:
+            self._socket.send(encode_order(order))
+        except OSError as error:
+            log.error("the zygote takes no orders: %s", error)
+            self._dead()
+            return False
+        return True
+
+    def close(self) -> None:
+        """End it, and with it every miniworker that is left."""
+        self._closed = True
+        if self._timer:
+            self._timer.cancel()
+        self._end()
+
+    def _read(self) -> None:
+        while self._socket is not None:
+            try:
+                packet = self._socket.recv(PACKET_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                log.error("the zygote cannot be heard: %s", error)
+                packet = b""
+            if not packet:
+                self._dead()
+                return
+            self._heard(packet)
+
+    def _heard(self, packet: bytes) -> None:
+        try:
+            order = decode_order(packet)
+        except ProtocolError as error:
+            log.error("%s", error.message)
+            return
+        if isinstance(order, Spawned | Exited):
+            self._on_order(order)
+
+    def _dead(self) -> None:
+        """All its miniworkers have died with it; make another."""
+        if self._process is None:
+            return
+        self._end()
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._started_at > LONG_LIFE_S:
+            self._again_s = AGAIN_S
+        log.error("the zygote died: its miniworkers too; a new one in %.2f s", self._again_s)
+        self._timer = loop.call_later(self._again_s, self.start)
+        self._again_s = min(AGAIN_MAX_S, 2 * self._again_s)
+        self._on_death()
+
+    def _end(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            # End of file has told it; what it has to kill takes it milliseconds.
+            try:
+                self._process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
