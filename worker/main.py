@@ -29,7 +29,7 @@ from worker.sandbox import choose
     "--slots", type=click.IntRange(1, 10_000), help="Calls at once. [default: 2 x cores]"
 )
 @click.option(
-    "--idle", default=300.0, type=click.FloatRange(0), help="Idle sandboxes: seconds."
+    "--idle", default=300.0, type=click.FloatRange(0), help="Seconds a sandbox may idle."
 )
 @click.option(
     "--max-warm",
