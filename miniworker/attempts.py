@@ -178,12 +178,15 @@ class Attempts:
 
     def gone(self, mark: int | None, oom: bool, now: float) -> list[Action]:
         """The sandbox is dead; ``mark`` is the last attempt begun, None if nobody knows."""
-        return self._close(self._gone_ending(mark, oom), now)
+        if self._closed:
+            return []
+        ending = self._gone_ending(mark, oom)
+        return [*self._close(ending, now), _broken(ending[1] if ending else _GONE)]
 
     def violated(self, message: str, now: float) -> list[Action]:
         """The agent broke the protocol: its bytes are hostile, so the sandbox ends."""
         reason = Reason(code="protocol_violation", message=message)
-        return [Destroy(), *self._close((Status.FAILED, reason), now)]
+        return [Destroy(), *self._close((Status.FAILED, reason), now), _broken(reason)]
 
     def stop(self, now: float) -> list[Action]:
         """Hand back what waits and end the sandbox; the head, if any, is lost with it."""
@@ -221,8 +224,6 @@ class Attempts:
 
     def _close(self, ending: tuple[Status, Reason] | None, now: float) -> list[Action]:
         """Answer all there is; without an ending the head has not begun and goes back."""
-        if self._closed:
-            return []
         self._closed = True
         actions: list[Action] = []
         if self._head is not None and ending is not None:
@@ -233,8 +234,7 @@ class Attempts:
         actions.extend(_returned(held.job) for held in self._waiting)
         self._head = None
         self._waiting.clear()
-        reason = ending[1] if ending else _GONE
-        return [*actions, Tell(jobs.Broken(fault=Fault.NONE, reason=reason))]
+        return actions
 
     def _outcome(
         self, held: Held, status: Status, reason: Reason | None, now: float, **more: object
@@ -273,6 +273,10 @@ def _is(held: Held, call: int, attempt: int) -> bool:
 
 def _returned(job: jobs.Job) -> Tell:
     return Tell(jobs.Returned(call=job.call, attempt=job.attempt))
+
+
+def _broken(reason: Reason) -> Tell:
+    return Tell(jobs.Broken(fault=Fault.NONE, reason=reason))
 
 
 def _reason(result: agent.Result) -> Reason | None:

@@ -8,10 +8,13 @@ from wire import jobs
 from wire.codec import Message
 from wire.models import Fault, Reason, Status
 
-#: All output is log: the result of a build is the bundle. The rest is the command itself.
-BUILD_RUN: Final = "#!log "
 LOG_BYTES: Final = 16 << 10
 _NO_SPACE: Final = "No space left on device"
+
+
+def command(dependencies: str) -> str:
+    """Return the line that installs: all it prints is log, for its result is the bundle."""
+    return f"exec 1>&2; {dependencies or 'true'}"
 
 
 def built(end: Message, payload: bytes) -> jobs.Built:

@@ -1,12 +1,253 @@
-"""The driver ``process``."""
+"""The driver ``process``: a local process, confined with what this host offers.
 
-import errno
+Three levels, the first that the probe saw working (``probe``):
+
+* ``bubblewrap``: bwrap makes the namespaces and the view of the file system;
+* ``uid``: as root without bwrap, an unprivileged uid for each sandbox, in namespaces and a
+  view of our own making where that is permitted;
+* ``rlimits``: limits of resources and a clean environment, for trusted code only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
-from miniworker.fake import FakeSandbox
+import msgspec
 
-NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+from miniworker import kernel, layout, processes, rlimits
+from miniworker.sandbox import SOCKET_NAME, Plan
+
+#: Passed on to a build: how this host reaches package indexes (docs/architecture.md).
+FOR_BUILDS: Final = ("PIP_", "SSL_CERT_", "NPM_CONFIG_", "COMPOSER_")
+FOR_BUILDS_TOO: Final = frozenset(
+    {
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY"),
+        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
+    }
+)
 
 
-class ConfinedSandbox(FakeSandbox):
-    """A confined process."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the probe found, as it travels in Spawn.settings: all are strings."""
+
+    level: str
+    #: "yes" if namespaces and a view of our own can be made without bwrap.
+    namespaces: str
+    #: The tools folder of this host, whose bin begins a sandbox's PATH.
+    tools: str
+    #: Folders that the interpreter needs beside /usr, joined by ``:``.
+    binds: str = ""
+    bwrap: str = ""
+    #: A sandbox's uid is base + its miniworker's pid modulo span.
+    uid_base: str = "0"
+    uid_span: str = "1"
+
+    @property
+    def has_view(self) -> bool:
+        """Return whether a sandbox has a root of its own."""
+        return self.level == "bubblewrap" or self.namespaces == "yes"
+
+
+class ConfinedSandbox:
+    """One confined process and what comes of it."""
+
+    def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
+        self._plan = plan
+        self._settings = msgspec.convert(dict(settings), Settings)
+        self._folder = plan.folder.absolute()
+        self._pid: int | None = None
+        self._uid = self._own_uid()
+        self._places = layout.places(
+            has_view=self._settings.has_view,
+            folder=str(self._folder),
+            bundle=str(plan.bundle.absolute()),
+            tools=self._settings.tools,
+            path=plan.spec.runtime.path,
+            build=plan.build,
+        )
+        passed = _for_builds(os.environ) if plan.build else {}
+        self.env: Mapping[str, str] = passed | layout.environment(self._places)
+        self._extra = _files_named(passed)
+
+    def __repr__(self) -> str:
+        return f"<ConfinedSandbox by {self._settings.level}, pid {self._pid}, uid {self._uid}>"
+
+    @property
+    def path(self) -> str:
+        """Return where the code is, as seen inside."""
+        return self._places.path
+
+    @property
+    def bundle(self) -> str:
+        """Return where the bundle is, as seen inside."""
+        return self._places.bundle
+
+    def start(self) -> None:
+        """Fork; the child confines itself and becomes the agent."""
+        self._make_folders()
+        kernel.adopt_orphans()
+        if self._makes_namespaces:
+            # The next fork is PID 1 of it; this process stays where it is.
+            kernel.unshare(kernel.NEW_PIDS)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._be_sandbox(parent)
+        self._pid = pid
+
+    def has_ended(self) -> bool:
+        """Return whether the first process has ended."""
+        if self._pid is None or os.waitpid(self._pid, os.WNOHANG)[0] != 0:
+            self._pid = None
+            return True
+        return False
+
+    def kill(self) -> None:
+        """Kill the first process, and what is left of the others."""
+        if self._pid is not None:
+            processes.kill(self._pid)
+            os.waitpid(self._pid, 0)
+            self._pid = None
+        processes.end_orphans()
+
+    def out_of_memory(self) -> bool:
+        """Return False: without a cgroup only the program itself can tell."""
+        return False
+
+    def remove(self) -> None:
+        """Remove what this sandbox wrote; make a built bundle safe to share."""
+        for name in ("work", "tmp", "root"):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+        if self._plan.build and self._uid is not None:
+            _give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
+
+    # --- before the fork ---------------------------------------------------------------
+
+    @property
+    def _makes_namespaces(self) -> bool:
+        return self._settings.level == "uid" and self._settings.namespaces == "yes"
+
+    def _own_uid(self) -> int | None:
+        if os.geteuid() != 0 or self._settings.level == "rlimits":
+            return None
+        return int(self._settings.uid_base) + os.getpid() % int(self._settings.uid_span)
+
+    def _make_folders(self) -> None:
+        for name in ("work", "tmp", "root"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder.chmod(0o711)
+        if self._uid is not None:
+            for name in ("work", "tmp"):
+                os.chown(self._folder / name, self._uid, self._uid)
+            if self._plan.build:
+                _give(self._plan.bundle, self._uid, self._uid)
+
+    # --- in the child ------------------------------------------------------------------
+
+    def _be_sandbox(self, parent: int) -> None:
+        """Confine this process and become the agent; never returns."""
+        try:
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            self._enter(parent)
+        except OSError as error:
+            os.write(2, f"the sandbox cannot be made: {error}\n".encode())
+        finally:
+            os._exit(1)
+
+    def _enter(self, parent: int) -> None:
+        limits = rlimits.of(self._plan, has_uid=self._uid is not None)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.nice(rlimits.NICE)
+        os.umask(0o022)
+        if self._settings.level == "bubblewrap":
+            kernel.die_with_parent()
+            rlimits.impose(limits)
+            self._execute(layout.bwrap(self._view(), self._settings.bwrap, self._agent()))
+        if self._makes_namespaces:
+            self._enter_view()
+        rlimits.impose(limits)
+        if self._uid is not None:
+            drop(self._uid)
+        if self._makes_namespaces:
+            # After the change of uid, which would clear it. In a pid namespace of its own
+            # this process cannot see its parent: an agent without one ends by itself.
+            kernel.die_with_parent()
+        elif os.getppid() != parent:
+            os._exit(1)
+        kernel.no_new_privileges()
+        self._execute(self._agent())
+
+    def _enter_view(self) -> None:
+        flags = kernel.NEW_MOUNTS | kernel.NEW_IPC | kernel.NEW_UTS
+        if not self._plan.network:
+            flags |= kernel.NEW_NET
+        kernel.unshare(flags)
+        if not self._plan.network:
+            kernel.loopback_up()
+        layout.enter(self._view(), self._folder / "root")
+
+    def _view(self) -> layout.View:
+        return layout.View(
+            places=self._places,
+            network=self._plan.network,
+            uid=self._uid,
+            binds=(*filter(None, self._settings.binds.split(":")), *self._extra),
+            memory_bytes=self._plan.spec.function.memory << 20,
+        )
+
+    def _agent(self) -> list[str]:
+        tools = self._places.tools
+        socket = f"{self._places.sockets}/{SOCKET_NAME}"
+        return [f"{tools}/bin/python3", f"{tools}/agents/python.py", socket]
+
+    def _execute(self, argv: list[str]) -> None:
+        # Without PYTHONPATH: no module of the function may reach the agent's process.
+        env = {name: self.env[name] for name in ("PATH", "LANG", "HOME", "TMPDIR")}
+        os.execve(argv[0], argv, env)  # noqa: S606 - confined by now
+
+
+def drop(uid: int) -> None:
+    """Become an unprivileged user for good."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def _for_builds(env: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in env.items()
+        if name.upper().startswith(FOR_BUILDS) or name.upper() in FOR_BUILDS_TOO
+    }
+
+
+def _files_named(env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files and folders that passed-on settings name, to be shown to a build."""
+    words = [word for value in env.values() for word in value.split()]
+    return tuple(w for w in words if w.startswith("/") and layout.needs_bind(w))
+
+
+def _give(top: Path, uid: int, gid: int, *, seal: bool = False) -> None:
+    """Change the owner of a tree without following links; sealed, nobody can write it."""
+    _give_one(top, uid, gid, seal=seal)
+    for folder, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            _give_one(Path(folder, name), uid, gid, seal=seal)
+
+
+def _give_one(path: Path, uid: int, gid: int, *, seal: bool) -> None:
+    mode = path.lstat().st_mode
+    if seal and not stat.S_ISDIR(mode) and not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        path.unlink()
+        return
+    os.lchown(path, uid, gid)
+    if seal and not stat.S_ISLNK(mode):
+        path.chmod(0o755 if stat.S_ISDIR(mode) or mode & 0o100 else 0o644)

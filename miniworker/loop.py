@@ -17,11 +17,11 @@ from typing import Final
 
 import zmq
 
-from miniworker import agent, confined, fake, meeting
+from miniworker import agent, confined, fake
 from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Tell
-from miniworker.building import BUILD_RUN, built
-from miniworker.channel import Channel
-from miniworker.sandbox import Driver, NoSandbox, Plan, Sandbox
+from miniworker.building import built, command
+from miniworker.opening import Opened, open_sandbox
+from miniworker.sandbox import Driver, NoSandbox, Plan
 from wire import jobs
 from wire.codec import FRAMES, Message, encode
 from wire.errors import ProtocolError
@@ -49,18 +49,14 @@ class Miniworker:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
         self._socket = open_socket(self._context, zmq.DEALER)
         self._poll = select.poll()
-        self._sandbox: Sandbox | None = None
-        self._mark: meeting.Mark | None = None
-        self._marks = False
-        self._control: Channel | None = None
-        self._data: Channel | None = None
+        self._opened: Opened | None = None
         self._spec: Spec | None = None
         #: Set while the bundle is built: the one attempt is the dependencies command.
         self._building: jobs.Build | None = None
         self._ended = False
 
     def __repr__(self) -> str:
-        return f"<Miniworker {self._spawn.miniworker}, {self._sandbox!r}, {self._attempts!r}>"
+        return f"<Miniworker {self._spawn.miniworker}, {self._opened!r}, {self._attempts!r}>"
 
     def run(self) -> None:
         """Serve until STOP, or until there is no sandbox any more."""
@@ -135,7 +131,7 @@ class Miniworker:
         began = time.monotonic()
         plan = Plan(spec=message.spec, bundle=Path(message.bundle), folder=self._folder)
         try:
-            self._make(plan, message.spec.run)
+            self._open(plan, message.spec.run)
         except NoSandbox as error:
             self._break(error)
             return
@@ -145,80 +141,44 @@ class Miniworker:
     def _build(self, message: jobs.Build) -> None:
         bundle = Path(message.bundle)
         plan = Plan(spec=message.spec, bundle=bundle, folder=self._folder, build=True)
-        run = BUILD_RUN + message.spec.runtime.dependencies
         try:
-            self._make(plan, run)
+            self._open(plan, command(message.spec.runtime.dependencies))
         except NoSandbox as error:
-            self._destroy()
             self._tell(jobs.Built(reason=error.reason, fault=error.fault))
             return
         self._building = message
         job = jobs.Job(call=1, attempt=1, timeout_ms=message.timeout_ms)
         self._do(self._attempts.job(job, b"", time.monotonic()))
 
-    def _make(self, plan: Plan, run: str) -> None:
+    def _open(self, plan: Plan, run: str) -> None:
         if self._spec is not None:
             raise NoSandbox("this miniworker has its sandbox already", hint="start another")
         self._spec = plan.spec
-        try:
-            self._start(plan, run)
-        except OSError as error:
-            code = "no_space" if error.errno in confined.NO_SPACE else "no_sandbox"
-            raise NoSandbox(f"the sandbox could not be made: {error}", code=code) from error
-
-    def _start(self, plan: Plan, run: str) -> None:
-        sandbox = DRIVERS[self._spawn.driver](plan, self._spawn.settings)
-        self._sandbox = sandbox
-        self._mark = meeting.Mark()
-        listener = meeting.Meeting(plan, self._limits)
-        try:
-            sandbox.start()
-            self._control, self._data = listener.accept(sandbox)
-        finally:
-            listener.close()
-        init = self._init(plan, sandbox, run)
-        self._marks = meeting.agree(self._control, init, self._mark, sandbox)
-        for channel in (self._control, self._data):
+        driver, settings = DRIVERS[self._spawn.driver], self._spawn.settings
+        self._opened = open_sandbox(driver, plan, settings, run, self._limits)
+        for channel in (self._opened.control, self._opened.data):
             self._poll.register(channel.fileno(), select.POLLIN)
-
-    def _init(self, plan: Plan, sandbox: Sandbox, run: str) -> agent.Init:
-        spec = plan.spec
-        env = {**sandbox.env, **spec.runtime.env}
-        if not plan.build:
-            env |= spec.function.env
-            env["SKEP_FUNCTION"] = spec.function.function_name
-            env["SKEP_REVISION"] = str(spec.function.revision)
-        return agent.Init(
-            path=sandbox.path,
-            bundle=sandbox.bundle,
-            run=run,
-            entry="" if plan.build else spec.function.entry or "",
-            isolation=spec.function.isolation,
-            env=env,
-            limits=self._limits,
-        )
 
     def _break(self, error: NoSandbox) -> None:
         log.warning("%s: %s", self._spawn.miniworker, error.reason.message)
-        self._destroy()
         self._tell(jobs.Broken(fault=error.fault, reason=error.reason))
         self._ended = True
 
     # --- the agent ---------------------------------------------------------------------
 
     def _read_agent(self, fd: int) -> None:
-        for channel in (self._control, self._data):
-            if channel is None or channel.fileno() != fd or self._sandbox is None:
-                continue
-            try:
-                channel.flush()
-                frames = channel.read()
-                for message, body in frames:
-                    self._heard(message, body)
-            except EOFError:
-                self._lost()
-            except ProtocolError as error:
-                self._do(self._attempts.violated(error.message, time.monotonic()))
+        opened = self._opened
+        if opened is None or fd not in (opened.control.fileno(), opened.data.fileno()):
+            return
+        channel = opened.control if fd == opened.control.fileno() else opened.data
+        try:
+            channel.flush()
+            for message, body in channel.read():
+                self._heard(message, body)
+        except EOFError:
+            self._lost()
+        except ProtocolError as error:
+            self._do(self._attempts.violated(error.message, time.monotonic()))
         self._watch()
 
     def _heard(self, message: agent.FromAgent, body: bytes) -> None:
@@ -233,9 +193,10 @@ class Miniworker:
 
     def _lost(self) -> None:
         """Answer for a sandbox that ended, or that had to be killed."""
-        oom = self._destroy()
-        mark = self._mark.read() if self._mark and self._marks else None
-        self._do(self._attempts.gone(mark, oom, time.monotonic()))
+        opened = self._opened
+        begun = opened.begun() if opened is not None else None
+        oom = self._close()
+        self._do(self._attempts.gone(begun, oom, time.monotonic()))
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
@@ -245,30 +206,31 @@ class Miniworker:
                 case Hand():
                     self._hand(action)
                 case KillAttempt(serial):
-                    self._send(self._control, agent.Kill(attempt=serial))
+                    self._kill(serial)
                 case Destroy():
                     self._lost()
 
     def _hand(self, action: Hand) -> None:
-        held = action.held
-        job = held.job
+        held, job = action.held, action.held.job
         env = {} if self._building else {"SKEP_CALL": str(job.call)}
         if job.traceparent:
             env["TRACEPARENT"] = job.traceparent
-        message = agent.Call(
+        call = agent.Call(
             call=job.call, attempt=held.serial, timeout_ms=job.timeout_ms, env=env
         )
-        self._send(self._data, message, held.params)
+        if self._opened is not None:
+            self._opened.data.send(call, held.params)
+            self._watch()
 
-    def _send(self, channel: Channel | None, message: agent.ToAgent, body: bytes = b"") -> None:
-        if channel is not None:
-            channel.send(message, body)
+    def _kill(self, serial: int) -> None:
+        if self._opened is not None:
+            self._opened.control.send(agent.Kill(attempt=serial))
             self._watch()
 
     def _watch(self) -> None:
         """Wake when the agent reads again, but only while something waits for that."""
-        for channel in (self._control, self._data):
-            if channel is not None and self._sandbox is not None:
+        if self._opened is not None:
+            for channel in (self._opened.control, self._opened.data):
                 writing = select.POLLOUT if channel.has_more_to_send else 0
                 self._poll.modify(channel.fileno(), select.POLLIN | writing)
 
@@ -285,36 +247,20 @@ class Miniworker:
         if self._building is None or isinstance(message, jobs.Heartbeat):
             return
         self._building = None
-        self._destroy()
+        self._close()
         self._tell(built(message, payload))
 
-    def _destroy(self) -> bool:
+    def _close(self) -> bool:
         """End the sandbox; return whether the kernel counted it out of memory."""
-        sandbox, self._sandbox = self._sandbox, None
-        for channel in (self._control, self._data):
-            if channel is not None:
-                if sandbox is not None and channel.fileno() >= 0:
-                    self._forget(channel)
-                channel.close()
-        self._control = self._data = None
-        if sandbox is None:
+        opened, self._opened = self._opened, None
+        if opened is None:
             return False
-        sandbox.kill()
-        oom = sandbox.out_of_memory()
-        sandbox.remove()
-        return oom
-
-    def _forget(self, channel: Channel) -> None:
-        try:
+        for channel in (opened.control, opened.data):
             self._poll.unregister(channel.fileno())
-        except KeyError:
-            # It broke before it was ready, so it was never watched.
-            return
+        return opened.close()
 
     def _end(self) -> None:
-        self._destroy()
-        if self._mark is not None:
-            self._mark.close()
+        self._close()
         self._socket.close(linger=LINGER_MS)
         self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)

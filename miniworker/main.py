@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from pathlib import Path
 
 import click
 
+from wire.errors import SkepError
 from wire.process import LOG_FORMAT
 
 
@@ -29,3 +32,26 @@ def zygote(fd: int) -> None:
     from miniworker.zygote import serve  # noqa: PLC0415 - only here: it loads zmq
 
     serve(fd)
+
+
+@main.command()
+@click.option("--folder", required=True, type=click.Path(), help="Where the tools are kept.")
+@click.option(
+    "--level",
+    "level",
+    envvar="SKEP_ISOLATION",
+    type=click.Choice(["auto", "bubblewrap", "uid", "rlimits"]),
+    default="auto",
+    show_default=True,
+    help="Take this level of confinement instead of the strongest that works.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON, as a worker reads it.")
+def probe(folder: str, level: str, as_json: bool) -> None:
+    """Find out what this host can confine, by doing it, and print that."""
+    from miniworker.probe import probe as find  # noqa: PLC0415 - as above
+
+    try:
+        found = find(Path(folder), level)
+    except SkepError as error:
+        raise click.ClickException(f"{error.message}\n{error.hint}") from error
+    click.echo(json.dumps(found, indent=None if as_json else 2))

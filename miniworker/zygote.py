@@ -52,6 +52,8 @@ class Zygote:
         while not self._ended:
             self._turn()
         processes.end_orphans()
+        for order in self._living.values():
+            shutil.rmtree(order.folder, ignore_errors=True)
 
     def _listen(self) -> None:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)

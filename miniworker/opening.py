@@ -1,0 +1,98 @@
+"""From a plan to a sandbox whose agent is ready for calls."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from miniworker import agent, meeting
+from miniworker.channel import Channel
+from miniworker.sandbox import Driver, NoSandbox, Plan, Sandbox
+
+#: errno of a disk, or a share of it, that is full.
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(slots=True, kw_only=True)
+class Opened:
+    """A sandbox and the two connections to its agent."""
+
+    sandbox: Sandbox
+    control: Channel
+    data: Channel
+    mark: meeting.Mark
+    #: Whether the agent writes the mark.
+    marks: bool
+
+    def begun(self) -> int | None:
+        """Return the serial of the last attempt that began; None if nobody knows."""
+        return self.mark.read() if self.marks else None
+
+    def close(self) -> bool:
+        """End the sandbox; return whether the kernel killed for want of memory."""
+        self.control.close()
+        self.data.close()
+        self.mark.close()
+        return _end(self.sandbox)
+
+
+def open_sandbox(
+    driver: Driver, plan: Plan, settings: Mapping[str, str], run: str, limits: agent.Limits
+) -> Opened:
+    """Make the sandbox and get its agent ready.
+
+    Raises:
+        NoSandbox: it cannot be made, and nothing of it is left.
+    """
+    try:
+        return _open(driver(plan, settings), plan, run, limits)
+    except OSError as error:
+        code = "no_space" if error.errno in NO_SPACE else "no_sandbox"
+        raise NoSandbox(f"the sandbox could not be made: {error}", code=code) from error
+
+
+def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opened:
+    listener = meeting.Meeting(plan, limits)
+    try:
+        sandbox.start()
+        control, data = listener.accept(sandbox)
+    except (NoSandbox, OSError):
+        _end(sandbox)
+        raise
+    finally:
+        listener.close()
+    mark = meeting.Mark()
+    opened = Opened(sandbox=sandbox, control=control, data=data, mark=mark, marks=False)
+    try:
+        opened.marks = meeting.agree(control, _init(plan, sandbox, run, limits), mark, sandbox)
+    except (NoSandbox, OSError):
+        opened.close()
+        raise
+    return opened
+
+
+def _end(sandbox: Sandbox) -> bool:
+    sandbox.kill()
+    oom = sandbox.out_of_memory()
+    sandbox.remove()
+    return oom
+
+
+def _init(plan: Plan, sandbox: Sandbox, run: str, limits: agent.Limits) -> agent.Init:
+    function, runtime = plan.spec.function, plan.spec.runtime
+    env = {**sandbox.env, **runtime.env}
+    if not plan.build:
+        env |= function.env
+        env["SKEP_FUNCTION"] = function.function_name
+        env["SKEP_REVISION"] = str(function.revision)
+    return agent.Init(
+        path=sandbox.path,
+        bundle=sandbox.bundle,
+        run=run,
+        entry="" if plan.build else function.entry or "",
+        isolation=function.isolation,
+        env=env,
+        limits=limits,
+    )

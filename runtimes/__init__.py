@@ -1,0 +1,1 @@
+"""Data, never code of the platform: one folder a runtime, with its agent and examples."""
