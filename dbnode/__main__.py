@@ -1,0 +1,5 @@
+"""``python -P -m dbnode`` is ``skep-dbnode``."""
+
+from dbnode.main import main
+
+main()

@@ -1,0 +1,91 @@
+"""One batch of requests after another: decided, committed once, then answered.
+
+Changes are decided on a draft that later requests of the batch see; a request that may not
+be leaves the draft as it was. Nothing is answered before the commit, and what only reads is
+answered after it, from the committed state.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dbnode.draft import CHANGES, Draft
+from dbnode.readings import Readings
+from dbnode.store import Changes, Store
+from wire import errors
+from wire.models import Model
+
+log = logging.getLogger(__name__)
+
+Answer = Model | errors.SkepError
+#: What waits for an answer: a request, or why it is none.
+Asking = Model | errors.SkepError
+
+
+class Desk:
+    """Answers requests from a store; everything is called from one thread."""
+
+    def __init__(self, store: Store, version: str) -> None:
+        self._store = store
+        self._readings = Readings(store, version)
+
+    def __repr__(self) -> str:
+        return f"<Desk of {self._store!r}>"
+
+    @property
+    def is_untidy(self) -> bool:
+        """Return whether the store would like to tidy up before the next batch."""
+        return self._store.is_untidy
+
+    def tidy(self) -> None:
+        """Let the store do what makes later work cheaper."""
+        self._store.tidy()
+
+    def answer(self, batch: Sequence[Asking]) -> list[Answer]:
+        """Answer a batch: its changes first, together, then its reads."""
+        draft = Draft(self._store)
+        answers: dict[int, Answer] = {}
+        for index, request in enumerate(batch):
+            if isinstance(request, CHANGES):
+                answers[index] = _guarded(draft.change, request)
+        failed = self._commit(draft.changes())
+        if failed is not None:
+            answers = dict.fromkeys(answers, failed)
+        for index, request in enumerate(batch):
+            if isinstance(request, errors.SkepError):
+                answers[index] = request
+            elif not isinstance(request, CHANGES):
+                answers[index] = _guarded(self._readings.read, request)
+        return [answers[index] for index in range(len(batch))]
+
+    def _commit(self, changes: Changes) -> errors.SkepError | None:
+        if not changes:
+            return None
+        try:
+            self._store.commit(changes)
+        except errors.StoreUnavailable as error:
+            log.error("%s (%s)", error.message, error.hint)
+            return error
+        except Exception:
+            log.exception("a batch could not be committed")
+            return errors.SkepError(
+                "the DB node failed to record this; nothing was changed",
+                hint="its log has the details; this is a defect of skep or a damaged store",
+            )
+        return None
+
+
+def _guarded(work: Callable[[Any], Model], request: Model) -> Answer:
+    """Return what a request comes to; one that fails must not fail its neighbours."""
+    try:
+        return work(request)
+    except errors.SkepError as error:
+        return error
+    except Exception:
+        log.exception("%s could not be answered", type(request).__name__)
+        return errors.SkepError(
+            f"the DB node failed at this {type(request).__name__}",
+            hint="its log has the details; this is a defect of skep or a damaged store",
+        )

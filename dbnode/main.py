@@ -1,0 +1,81 @@
+"""``skep-dbnode``: options in, a running server out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+import zmq
+
+from dbnode.desk import Desk
+from dbnode.opening import Redeploy, opened
+from dbnode.server import Server
+from dbnode.store import Store
+from wire import process, sockets
+from wire.errors import SkepError
+
+log = logging.getLogger(__name__)
+
+
+@click.command(context_settings={"auto_envvar_prefix": "SKEP", "show_default": True})
+@click.option("--bind", default="tcp://127.0.0.1:3003", help="Where requests are answered.")
+@click.option("--data", default="skep-data", help="The folder for a store without its own.")
+@click.option("--store", "store_name", default=None, envvar="SKEP_STORE",
+              help="tinydb:FOLDER or memory:  [default: tinydb:DATA/db]")  # fmt: skip
+@click.option("--redeploy", type=click.Choice(["keep", "fresh"]), default="keep",
+              help="Keep what the store holds, or forget it at this start.")  # fmt: skip
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
+              default="info", help="How much goes to stderr.")  # fmt: skip
+@click.option("--ready-fd", type=int, help="Tell this descriptor when it serves.")
+@click.option("--lifeline-fd", type=int, help="End when this descriptor ends.")
+@click.version_option(process.release())
+def main(
+    bind: str,
+    data: str,
+    store_name: str | None,
+    redeploy: Redeploy,
+    log_level: str,
+    ready_fd: int | None,
+    lifeline_fd: int | None,
+) -> None:
+    """Record runtimes, functions and calls; answer one request a frame (docs/protocol.md)."""
+    started = process.Started(ready_fd=ready_fd, lifeline_fd=lifeline_fd, log_level=log_level)
+    name = store_name or f"tinydb:{Path(data) / 'db'}"
+    try:
+        with opened(name, redeploy) as store:
+            process.run(lambda stop: serve(stop, store, bind, started), started)
+    except SkepError as error:
+        raise click.ClickException(f"{error.message}\n  {error.hint}") from error
+
+
+async def serve(stop: asyncio.Event, store: Store, bind: str, started: process.Started) -> None:
+    """Serve a store on an endpoint until ``stop``."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        socket = sockets.open_socket(context, zmq.ROUTER)
+        endpoint = sockets.bind(socket, bind)
+        server = Server(socket, Desk(store, process.release()))
+        log.info("answering on %s from %r", endpoint, store)
+        started.announce(endpoint=endpoint, store=store.name, pid=os.getpid())
+        try:
+            await server.serve(stop)
+        finally:
+            remove_socket(endpoint)
+    finally:
+        context.destroy(linger=0)
+    log.info("stopped")
+
+
+def remove_socket(endpoint: str) -> None:
+    """Remove the file of an ipc endpoint, which libzmq may leave."""
+    path = endpoint.removeprefix("ipc://")
+    if path != endpoint:
+        Path(path).unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""A store that forgets everything when it ends: for tests and trials."""
+
+from __future__ import annotations
+
+import bisect
+import uuid
+from collections.abc import Callable, Iterator
+
+from dbnode.calls import Entry
+from dbnode.catalogue import Catalogue
+from dbnode.ledger import Ledger
+from dbnode.listing import Tally
+from dbnode.store import Changes
+from wire.models import CallRecord
+
+
+class MemoryStore:
+    """All in memory; ``commit`` cannot fail."""
+
+    name = "memory"
+    is_untidy = False
+
+    def __init__(self) -> None:
+        self._catalogue = Catalogue(epoch=uuid.uuid4().hex)
+        self._ledger = Ledger()
+        self._entries: dict[int, Entry] = {}
+        self._numbers: list[int] = []
+        self._tally = Tally()
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore of {len(self._entries)} calls>"
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The committed catalogue."""
+        return self._catalogue
+
+    @property
+    def ledger(self) -> Ledger:
+        """The committed epochs and leases."""
+        return self._ledger
+
+    @property
+    def highest(self) -> int:
+        """The highest callNum recorded; 0 if there is none."""
+        return self._numbers[-1] if self._numbers else 0
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of calls by ``project/function``."""
+        return dict(self._tally.functions)
+
+    def find(self, call_num: int) -> Entry | None:
+        """Return a call's record; nothing of it is held elsewhere."""
+        return self._entries.get(call_num)
+
+    def whole(self, entry: Entry) -> CallRecord:
+        """Return the record."""
+        return entry.record
+
+    def scan(
+        self,
+        after: int | None,
+        *,
+        descending: bool,
+        may_hold: Callable[[Tally], bool],
+    ) -> Iterator[Entry]:
+        """Yield entries in order of callNum, beyond ``after`` in that order."""
+        if not may_hold(self._tally):
+            return
+        for number in _beyond(self._numbers, after, descending=descending):
+            yield self._entries[number]
+
+    def commit(self, changes: Changes) -> None:
+        """Take a batch over."""
+        self._catalogue = changes.catalogue or self._catalogue
+        self._ledger = changes.ledger or self._ledger
+        for number, entry in changes.entries.items():
+            before = self._entries.get(number)
+            if before is None:
+                bisect.insort(self._numbers, number)
+            self._tally.put(before, entry)
+            self._entries[number] = entry
+
+    def tidy(self) -> None:
+        """Do nothing: there is nothing to make cheaper."""
+
+    def close(self) -> None:
+        """Do nothing: there are no files."""
+
+
+def _beyond(numbers: list[int], after: int | None, *, descending: bool) -> Iterator[int]:
+    if descending:
+        end = len(numbers) if after is None else bisect.bisect_left(numbers, after)
+        return (numbers[index] for index in range(end - 1, -1, -1))
+    start = 0 if after is None else bisect.bisect_right(numbers, after)
+    return (numbers[index] for index in range(start, len(numbers)))

@@ -1,0 +1,113 @@
+"""The socket: requests in, batches to the desk's thread, answers out.
+
+A ROUTER, so that a plain REQ can ask and many requests can wait at once. Whatever arrived
+while the last batch was being committed is the next batch: no timer, one fsync for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import zmq
+
+from dbnode.desk import Answer, Asking, Desk
+from dbnode.draft import CHANGES
+from wire import errors, records
+from wire.sockets import Link
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH: Final = 1000
+#: The routing id, REQ's empty frame, the request.
+FRAMES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that waits: who asked, the frame it came in, and what it asks or lacks."""
+
+    peer: bytes
+    frame: bytes
+    request: Asking
+
+
+class Server:
+    """Serves a desk on a bound socket until it is stopped."""
+
+    def __init__(self, socket: zmq.Socket[bytes], desk: Desk) -> None:
+        self._desk = desk
+        self._waiting: deque[Asked] = deque()
+        self._arrived = asyncio.Event()
+        self._link = Link(socket, FRAMES, self._on_message)
+        # One thread: the store is not shared, and the loop goes on reading meanwhile.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+
+    def __repr__(self) -> str:
+        return f"<Server of {self._desk!r}, {len(self._waiting)} waiting>"
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Answer until ``stop``; the batch under way then is committed first."""
+        watch = asyncio.create_task(self._wake_at(stop), name="stop")
+        try:
+            while not stop.is_set():
+                await self._arrived.wait()
+                self._arrived.clear()
+                while self._waiting and not stop.is_set():
+                    await self._one_batch()
+        finally:
+            watch.cancel()
+            self._thread.shutdown()
+            self._link.close()
+
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._arrived.set()
+
+    async def _one_batch(self) -> None:
+        loop = asyncio.get_running_loop()
+        batch = take(self._waiting)
+        requests = [asked.request for asked in batch]
+        answers = await loop.run_in_executor(self._thread, self._desk.answer, requests)
+        for asked, answer in zip(batch, answers, strict=True):
+            self._answer(asked.peer, asked.frame, answer)
+        if self._desk.is_untidy:
+            await loop.run_in_executor(self._thread, self._desk.tidy)
+
+    def _on_message(self, message: list[bytes]) -> None:
+        peer, empty, frame = message
+        if empty:
+            log.warning("dropped a message without the empty frame before the request")
+            return
+        try:
+            request: Asking = records.decode_request(frame)
+        except errors.BadRequest as error:
+            # It takes its turn too: who pipelines requests knows answers by their order.
+            request = error
+        self._waiting.append(Asked(peer, frame, request))
+        self._arrived.set()
+
+    def _answer(self, peer: bytes, frame: bytes, answer: Answer) -> None:
+        self._link.send((peer, b"", records.alike(frame, records.encode_reply(answer))))
+
+
+def take(waiting: deque[Asked]) -> list[Asked]:
+    """Take the next batch from those that wait.
+
+    The desk commits a batch's changes before it answers its reads; so a change that follows
+    a read of the same peer has to wait for the next batch, or the read would see too much.
+    """
+    batch: list[Asked] = []
+    readers: set[bytes] = set()
+    while waiting and len(batch) < MAX_BATCH:
+        asked = waiting[0]
+        if not isinstance(asked.request, CHANGES):
+            readers.add(asked.peer)
+        elif asked.peer in readers:
+            break
+        batch.append(waiting.popleft())
+    return batch

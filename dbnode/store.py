@@ -1,0 +1,84 @@
+"""What the DB node needs of a store: committed state to read, and one way to change it.
+
+``commit`` takes a whole batch. It returns when all of it is durable, or raises
+``StoreUnavailable`` and the state that is read stays as it was. Everything is called from
+one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dbnode.calls import Entry
+from dbnode.catalogue import Catalogue
+from dbnode.ledger import Ledger
+from dbnode.listing import Tally
+from wire.models import CallRecord
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch changes; None stays as it is."""
+
+    catalogue: Catalogue | None = None
+    ledger: Ledger | None = None
+    entries: dict[int, Entry] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.catalogue or self.ledger or self.entries)
+
+
+class Store(Protocol):
+    """Runtimes, functions, calls, epochs and leases, kept."""
+
+    @property
+    def name(self) -> str:
+        """The kind of the store, as ``ping`` tells it."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The committed catalogue."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The committed epochs and leases."""
+
+    @property
+    def highest(self) -> int:
+        """The highest callNum recorded; 0 if there is none."""
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of calls by ``project/function``."""
+
+    def find(self, call_num: int) -> Entry | None:
+        """Return a call's record without what is held elsewhere; None if unknown."""
+
+    def whole(self, entry: Entry) -> CallRecord:
+        """Return the record of an entry that was found here, with what is held."""
+
+    def scan(
+        self, after: int | None, *, descending: bool, may_hold: Callable[[Tally], bool]
+    ) -> Iterator[Entry]:
+        """Yield entries in order of callNum, lazily, beyond ``after`` in that order.
+
+        Stretches whose tally ``may_hold`` denies may be left out.
+        """
+
+    def commit(self, changes: Changes) -> None:
+        """Make a batch durable.
+
+        Raises:
+            StoreUnavailable: nothing was changed; it may be tried again.
+        """
+
+    @property
+    def is_untidy(self) -> bool:
+        """Whether ``tidy`` would do something."""
+
+    def tidy(self) -> None:
+        """Do what makes later work cheaper, between batches; what fails is tried again."""
+
+    def close(self) -> None:
+        """Let go of all files and locks."""
