@@ -128,7 +128,7 @@ class Front:
         spec = service.catalogue.spec(body.func_name, body.revision)
         params = bytes(body.params)
         self._check_room(len(params), sync=sync)
-        num = await service.number(PATIENCE_S)
+        num = await service.numbers.take(PATIENCE_S)
         now, function = boot_time(), spec.function
         live = Live(
             num=num,

@@ -55,11 +55,11 @@ async def unfinished(store: Store, catalogue: Catalogue, api: str) -> list[Live]
     after = 0
     while True:
         request = UnfinishedCalls(api=api, after=after)
-        page = (await store.ask("reads", request, CallsUnfinished, None)).records
-        lives += [again(record, catalogue) for record in page]
-        if len(page) < request.limit:
+        page = await store.ask("reads", request, CallsUnfinished, None)
+        lives += [again(record, catalogue) for record in page.records]
+        if not (page.more and page.records):
             return lives
-        after = page[-1].call.call_num
+        after = page.records[-1].call.call_num
 
 
 def again(record: CallRecord, catalogue: Catalogue) -> Live:

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from api.live import Live
 from api.outbox import Outbox
 from api.store import Store
@@ -93,7 +95,10 @@ class Recorder:
         self._wake.set()
 
     def _record(self, num: int) -> CallRecord:
-        return self._lives[num].record(self._api, self._epoch)
+        live = self._lives[num]
+        # Params never change: once they are stored, they need not travel again.
+        params = msgspec.Raw(b"") if live.durable_rev else None
+        return live.record(self._api, self._epoch, params)
 
     def _told(self, acks: tuple[tuple[int, int], ...]) -> None:
         for num, rev in acks:

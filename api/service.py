@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final
 
 import zmq
 
@@ -17,12 +17,12 @@ from api import past
 from api.actions import Action, Ended, Hint, Send, Settled, Write
 from api.assembly import Assembly
 from api.backlog import Backlog
+from api.callnums import Numbers
 from api.catalogue import Catalogue
 from api.courier import Courier
 from api.dispatch import Dispatch, Output
 from api.finished import Finished
 from api.hub import Hub
-from api.leases import Leases
 from api.outbox import Outbox
 from api.packages import Packages
 from api.recorder import Recorder
@@ -31,7 +31,7 @@ from api.settings import Settings
 from api.store import Store, boot_time
 from api.waiters import Waiters
 from wire.codec import Message
-from wire.errors import SkepError, StaleEpoch, StoreUnavailable
+from wire.errors import StaleEpoch
 from wire.liveness import HEARTBEAT_S, LOST_S
 from wire.messages import Result
 from wire.models import CallRecord, Model
@@ -40,14 +40,10 @@ from wire.records import (
     ApiOpened,
     CallCounts,
     CallsCounted,
-    CallsLeased,
-    CallsReturned,
     CatalogueRead,
     Changed,
-    LeaseCalls,
     OpenApi,
     ReadCatalogue,
-    ReturnCalls,
 )
 
 log = logging.getLogger(__name__)
@@ -75,7 +71,7 @@ class Service:
         self.catalogue = catalogue
         self.epoch = epoch
         self.counts: dict[str, int] = {}
-        self.leases = Leases()
+        self.numbers = Numbers(store, api=settings.name, epoch=epoch)
         self.waiters = Waiters()
         self.finished = Finished()
         self.packages = Packages(settings.data / "packages", limits.package)
@@ -106,9 +102,6 @@ class Service:
         self._past = past.Past()
         self._tasks: list[asyncio.Task[None]] = []
         self._workers_seen_at: float | None = None
-        self._leased = asyncio.Event()
-        self._taken = asyncio.Event()
-        self._taken.set()
         #: Why this life has to end, once it has.
         self.fenced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -148,10 +141,10 @@ class Service:
             log.info("%d calls of an earlier life are not finished", len(lives))
         self._past.expect(lives, boot_time())
         self._tasks = [
-            spawn(self._record(), "recorder"),
+            spawn(self._fenced(self.recorder.run()), "recorder"),
             spawn(self._tick(), "tick"),
             spawn(self._beat(), "heartbeat"),
-            spawn(self._lease(), "leases"),
+            spawn(self._fenced(self.numbers.run()), "call numbers"),
         ]
 
     async def stop(self) -> None:
@@ -164,29 +157,10 @@ class Service:
         if not flushed:
             log.warning("stopped with records that the DB node did not take: %r", self.recorder)
         elif not self.fenced.done():
-            await self._return_leases()
+            await self.numbers.give_back()
         self.recorder.close()
         self.courier.close()
         self.hub.close()
-
-    async def number(self, limit_s: float) -> int:
-        """Return the next call number.
-
-        Raises:
-            StoreUnavailable: the DB node leases none in time.
-        """
-        self._taken.set()
-        while (num := self.leases.take()) is None:
-            self._leased.clear()
-            try:
-                async with asyncio.timeout(limit_s):
-                    await self._leased.wait()
-            except TimeoutError:
-                raise StoreUnavailable(
-                    "the DB node gives no call numbers",
-                    hint="is skep-dbnode running? Try again in a moment",
-                ) from None
-        return num
 
     async def change(self, request: Model) -> Changed:
         """Change the catalogue: durable first, then here, then told to the workers."""
@@ -233,10 +207,12 @@ class Service:
 
     def _revive(self, repeated: CallRecord, kept: CallRecord | None) -> None:
         live = past.again(repeated, self.catalogue)
+        # What the worker repeats was never acknowledged by the store.
+        live.durable_rev = kept.rev if kept is not None else 0
         if live.num in self.dispatch.calls:
             return
         if kept is not None:
-            live.rev = live.durable_rev = max(kept.rev, repeated.rev)
+            live.rev = max(kept.rev, repeated.rev)
         log.info("took over call %d from its worker", live.num)
         self.dispatch.recover(live)
 
@@ -256,48 +232,13 @@ class Service:
             await asyncio.sleep(HEARTBEAT_S)
             self.hub.beat()
 
-    async def _record(self) -> None:
+    async def _fenced(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do work that ends only when another life of this api has taken over."""
         try:
-            await self.recorder.run()
+            await work
         except StaleEpoch as error:
-            self._fence(error)
-
-    async def _lease(self) -> None:
-        """Keep call numbers in stock."""
-        while True:
-            await self._taken.wait()
-            self._taken.clear()
-            count = self.leases.wanted(boot_time())
-            if count is None:
-                continue
-            request = LeaseCalls(api=self.settings.name, epoch=self.epoch, count=count)
-            try:
-                leased = await self.store.ask("leases", request, CallsLeased, None)
-            except StaleEpoch as error:
-                self._fence(error)
-                return
-            except SkepError as error:
-                log.warning("no call numbers: %s", error)
-                self.leases.failed()
-                await asyncio.sleep(TICK_S)
-                self._taken.set()
-                continue
-            self.leases.add(leased.first, leased.count, boot_time())
-            self._leased.set()
-
-    async def _return_leases(self) -> None:
-        for first, count in self.leases.tails():
-            request = ReturnCalls(
-                api=self.settings.name, epoch=self.epoch, first=first, count=count
-            )
-            try:
-                await self.store.ask("leases", request, CallsReturned, 1.0)
-            except SkepError as error:
-                log.info("call numbers from %d on are skipped: %s", first, error)
-
-    def _fence(self, error: StaleEpoch) -> None:
-        if not self.fenced.done():
-            self.fenced.set_exception(error)
+            if not self.fenced.done():
+                self.fenced.set_exception(error)
 
 
 async def open_service(
