@@ -304,6 +304,9 @@ class Broker:
         """Hand an attempt over, once it has permission, params and a sandbox."""
         if one.sent or one.start is None or one.params is None or not one.box:
             return []
+        if self.pool.sandboxes[one.box].stage is Stage.STOPPING:
+            # It is dying; once it is gone the attempt waits for another.
+            return []
         one.sent = True
         one.sent_at = one.head_at = now
         start = one.start

@@ -44,3 +44,16 @@ async def test_it_joins_grants_runs_and_repeats_nothing(tmp_path: Path) -> None:
         assert await worker.stop() == 0
         await api.get(m.Bye)
         assert not list((tmp_path / "d").glob("run/*"))
+
+
+async def test_the_process_sandbox_runs_a_script(tmp_path: Path) -> None:
+    code = b"import sys,json\nprint(json.load(sys.stdin)['a']*2)"
+    with node(tmp_path / "d", sandbox="auto") as (api, worker):
+        data = package(code)
+        await joined(api, data, dependencies="echo installed > mark")
+        result, payload = await api.call(1, {"a": 21})
+        assert result.outcome is not None
+        assert result.outcome.status is Status.DONE, result.outcome.reason
+        assert payload[: result.sizes[1]].strip() == b"42"
+        api.say(m.Recorded(session=1, upto=1))
+        assert await worker.stop() == 0

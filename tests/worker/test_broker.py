@@ -1,0 +1,498 @@
+"""The broker and its pool: by scenes, and by a machine that tries everything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from wire.messages import INLINE_BYTES, Outcome, Start
+from wire.models import Fault, Function, Reason, Runtime, Spec, Status
+from worker import actions as act
+from worker.actions import Action, Id
+from worker.broker import CANCEL_S, OVERDUE_S, Broker
+from worker.pool import STOP_S, Pool, PoolSettings, Stage
+
+SPEC = Spec(
+    function=Function(function_name="f", runtime_name="r", revision=1),
+    runtime=Runtime(name="r", image="r", path="/ws", revision=1),
+)
+KEYS = ["default/f@1.1", "default/g@1.1", "default/h@2.1"]
+KEY = KEYS[0]
+WHY = Reason(code="cancelled", message="by the user")
+
+
+def start_of(id_: Id, key: str = KEY, size: int = 2, timeout_ms: int = 5000) -> Start:
+    return Start(
+        session=1, call=id_[0], attempt=id_[1], key=key, timeout_ms=timeout_ms, size=size,
+        record=b"{}",
+    )  # fmt: skip
+
+
+def outcome(ms: float = 10.0, status: Status = Status.DONE) -> Outcome:
+    reason = None if status is Status.DONE else WHY
+    return Outcome(status=status, duration_ms=ms, reason=reason)
+
+
+T = TypeVar("T")
+
+
+def of(orders: list[Action], kind: type[T]) -> list[T]:
+    return [order for order in orders if isinstance(order, kind)]
+
+
+class Scene:
+    """A broker, a clock, and a node on which everything works at once."""
+
+    def __init__(self, slots: int = 2, max_warm: int = 4, idle_s: float = 60.0) -> None:
+        self.broker = Broker(Pool(PoolSettings(max_warm=max_warm, idle_s=idle_s)), slots)
+        self.now = 100.0
+
+    def works(self, orders: list[Action]) -> list[Action]:
+        """Carry out what makes a sandbox; return everything that was ordered."""
+        every = list(orders)
+        for order in orders:
+            if isinstance(order, act.WantBundle):
+                every += self.works(self.broker.bundle(order.sandbox, SPEC, "b", self.now))
+            if isinstance(order, act.Spawn):
+                every += self.works(self.broker.up(order.sandbox, self.now))
+            if isinstance(order, act.Specialise):
+                every += self.works(self.broker.ready(order.sandbox, self.now))
+        return every
+
+    def prepare(self, id_: Id, key: str = KEY) -> list[Action]:
+        return self.works(self.broker.prepare(id_, key, self.now))
+
+    def start(self, id_: Id, key: str = KEY, **fields: int) -> list[Action]:
+        return self.works(self.broker.start(start_of(id_, key, **fields), b"{}", self.now))
+
+    def run(self, id_: Id, key: str = KEY) -> str:
+        """PREPARE and START; return the sandbox that runs it."""
+        self.prepare(id_, key)
+        (job,) = of(self.start(id_, key), act.SendJob)
+        return job.sandbox
+
+    def done(self, box: str, id_: Id, ms: float = 10.0) -> list[Action]:
+        return self.works(self.broker.done(box, id_, outcome(ms), (0, 0, 0), b"", self.now))
+
+
+def test_prepare_makes_a_sandbox_and_says_ready_once() -> None:
+    scene = Scene()
+    orders = scene.prepare((1, 1))
+    assert [type(order) for order in orders] == [
+        act.WantBundle, act.Spawn, act.Specialise, act.SayReady,
+    ]  # fmt: skip
+    assert scene.prepare((1, 1)) == []
+    assert scene.broker.free == 1
+
+
+def test_a_warm_sandbox_is_used_again_and_the_first_call_was_cold() -> None:
+    scene = Scene()
+    box = scene.run((1, 1))
+    (end,) = of(scene.done(box, (1, 1)), act.End)
+    assert end.outcome.start == "cold"
+    (job,) = of(scene.start((2, 1)), act.SendJob)
+    assert job.sandbox == box
+    (end,) = of(scene.done(box, (2, 1)), act.End)
+    assert end.outcome.start == "warm"
+    assert end.outcome.miniworker == box
+
+
+def test_start_is_executed_once_however_often_it_comes() -> None:
+    scene = Scene()
+    scene.run((1, 1))
+    assert scene.start((1, 1)) == []
+
+
+def test_a_start_without_an_idle_sandbox_is_returned() -> None:
+    assert Scene().start((1, 1)) == [act.SayReturned((1, 1))]
+
+
+def test_nothing_beyond_the_slots_is_taken() -> None:
+    scene = Scene(slots=1)
+    scene.run((1, 1))
+    assert scene.prepare((2, 1)) == [act.SayReturned((2, 1))]
+    assert scene.start((3, 1)) == [act.SayReturned((3, 1))]
+
+
+def test_a_prepared_attempt_takes_whichever_sandbox_is_free_first() -> None:
+    scene = Scene()
+    box = scene.run((1, 1))
+    orders = scene.broker.prepare((2, 1), KEY, scene.now)
+    (made,) = of(orders, act.Spawn)
+    orders = scene.done(box, (1, 1))
+    assert of(orders, act.SayReady) == [act.SayReady((2, 1))]
+    assert [job.sandbox for job in of(scene.start((2, 1)), act.SendJob)] == [box]
+    # The sandbox in the making becomes an idle one.
+    scene.works([*orders, act.WantBundle(made.sandbox, KEY), act.Spawn(made.sandbox)])
+    assert scene.broker.pool.counts() == {KEY: 1}
+
+
+def test_calls_ahead_only_behind_fast_ones_and_not_behind_a_long_head() -> None:
+    scene = Scene(slots=1)
+    for call in range(1, 4):
+        box = scene.run((call, 1))
+        scene.done(box, (call, 1), ms=0.1)
+    scene.run((4, 1))
+    assert scene.broker.places_ahead(scene.now) == {KEY: 9}
+    (job,) = of(scene.start((5, 1)), act.SendJob)
+    assert job.sandbox == box
+    assert scene.broker.book.in_use == 1
+    assert scene.broker.places_ahead(scene.now) == {KEY: 8}
+    assert scene.broker.places_ahead(scene.now + 0.006) == {}
+    scene.now += 0.006
+    assert scene.start((6, 1)) == [act.SayReturned((6, 1))]
+    assert of(scene.done(box, (4, 1)), act.End)
+    assert scene.broker.book.in_use == 1
+
+
+def test_what_ever_timed_out_gets_no_calls_ahead() -> None:
+    scene = Scene()
+    scene.broker.speeds.saw(KEY, outcome(0.01))
+    assert scene.broker.speeds.held(KEY) == 16
+    scene.broker.speeds.saw(KEY, outcome(0.01, Status.TIMEOUT))
+    assert scene.broker.speeds.held(KEY) == 1
+
+
+def test_large_params_are_fetched_before_the_job_is_sent() -> None:
+    scene = Scene()
+    scene.prepare((1, 1))
+    size = INLINE_BYTES + 1
+    assert scene.start((1, 1), size=size) == [act.FetchParams((1, 1), size)]
+    (job,) = of(scene.broker.params((1, 1), b"x" * size, scene.now), act.SendJob)
+    assert len(job.params) == size
+
+
+def test_params_that_cannot_be_had_return_the_attempt_and_free_its_sandbox() -> None:
+    scene = Scene()
+    scene.prepare((1, 1))
+    scene.start((1, 1), size=INLINE_BYTES + 1)
+    orders = scene.broker.no_params((1, 1), WHY, scene.now)
+    assert of(orders, act.SayReturned)[0].fault is Fault.NODE
+    assert scene.broker.pool.counts() == {KEY: 1}
+
+
+def test_a_sandbox_of_another_key_is_evicted_the_one_unused_longest() -> None:
+    scene = Scene(slots=2, max_warm=2)
+    first = scene.run((1, 1), KEYS[0])
+    scene.done(first, (1, 1))
+    scene.now += 1
+    second = scene.run((2, 1), KEYS[1])
+    scene.done(second, (2, 1))
+    orders = scene.prepare((3, 1), KEYS[2])
+    assert of(orders, act.Stop) == [act.Stop(first)]
+
+
+def test_the_idle_clock_runs_only_while_idle() -> None:
+    scene = Scene(idle_s=60)
+    box = scene.run((1, 1))
+    scene.now += 4
+    assert not of(scene.broker.tick(scene.now), act.Stop)
+    scene.done(box, (1, 1))
+    assert scene.broker.tick(scene.now + 59) == []
+    assert scene.broker.tick(scene.now + 60) == [act.Stop(box)]
+    assert scene.broker.tick(scene.now + 61 + STOP_S)[0] == act.Kill(
+        box, "it did not leave when asked"
+    )
+
+
+def test_install_failure_ends_every_waiting_attempt_of_the_key() -> None:
+    scene = Scene()
+    one = of(scene.broker.prepare((1, 1), KEY, scene.now), act.Spawn)[0].sandbox
+    two = of(scene.broker.prepare((2, 1), KEY, scene.now), act.Spawn)[0].sandbox
+    why = Reason(code="install_failed", message="no")
+    for box, id_ in ((one, (1, 1)), (two, (2, 1))):
+        orders = scene.broker.no_bundle(box, Fault.FUNCTION, why, "log", scene.now)
+        assert orders == [act.SayReturned(id_, Fault.FUNCTION, why, "log")]
+        # It was not up yet, so it is told to leave as soon as it is.
+        assert scene.broker.up(box, scene.now) == [act.Stop(box)]
+
+
+def test_the_death_of_a_miniworker_loses_what_it_ran_and_nothing_else() -> None:
+    scene = Scene()
+    box = scene.run((1, 1))
+    other = scene.run((2, 1))
+    assert scene.broker.dying(box, scene.now) == []
+    orders = scene.broker.exited(box, "signal 9", scene.now)
+    (end,) = of(orders, act.End)
+    assert end.id == (1, 1)
+    assert end.outcome.status is Status.LOST
+    assert of(orders, act.DropBundle) == [act.DropBundle(box)]
+    assert of(scene.done(other, (2, 1)), act.End)
+
+
+def test_a_prepared_attempt_whose_sandbox_dies_gets_another_and_one_ready() -> None:
+    scene = Scene()
+    orders = scene.prepare((1, 1))
+    box = of(orders, act.Spawn)[0].sandbox
+    orders = scene.works(scene.broker.exited(box, "signal 9", scene.now))
+    assert of(orders, act.Spawn)
+    assert not of(orders, act.SayReady)
+    assert of(scene.start((1, 1)), act.SendJob)
+
+
+def test_last_words_of_a_dying_miniworker_count() -> None:
+    scene = Scene()
+    box = scene.run((1, 1))
+    scene.broker.dying(box, scene.now)
+    (end,) = of(scene.done(box, (1, 1)), act.End)
+    assert end.outcome.status is Status.DONE
+    assert not of(scene.broker.exited(box, "ended", scene.now), act.End)
+
+
+def test_what_was_sent_before_a_sandbox_broke_had_not_begun() -> None:
+    scene = Scene()
+    box = scene.run((1, 1))
+    orders = scene.broker.broken(box, Fault.FUNCTION, WHY, scene.now)
+    assert of(orders, act.SayReturned) == [act.SayReturned((1, 1), owed=True)]
+
+
+def test_a_cancel_before_the_start_returns_and_after_it_is_passed_on() -> None:
+    scene = Scene()
+    scene.prepare((1, 1))
+    assert scene.broker.cancel((1, 1), WHY, scene.now)[0] == act.SayReturned((1, 1))
+    assert scene.broker.cancel((9, 1), WHY, scene.now) == [act.SayReturned((9, 1))]
+    box = scene.run((2, 1))
+    assert scene.broker.cancel((2, 1), WHY, scene.now) == [act.SendCancel(box, (2, 1), WHY)]
+    scene.now += CANCEL_S + 0.1
+    assert isinstance(scene.broker.tick(scene.now)[0], act.Kill)
+    assert scene.broker.tick(scene.now) == []
+    (end,) = of(scene.broker.exited(box, "killed", scene.now), act.End)
+    assert end.outcome.status is Status.CANCELLED
+    assert end.outcome.reason == WHY
+
+
+def test_a_miniworker_that_misses_the_timeout_is_killed_and_the_call_is_a_timeout() -> None:
+    scene = Scene()
+    box = scene.run((1, 1))
+    scene.now += 5 + OVERDUE_S + 0.1
+    assert isinstance(scene.broker.tick(scene.now)[0], act.Kill)
+    (end,) = of(scene.broker.exited(box, "killed", scene.now), act.End)
+    assert end.outcome.status is Status.TIMEOUT
+
+
+@pytest.mark.parametrize("slept", [False, True])
+def test_a_lost_session_drops_what_was_only_prepared(slept: bool) -> None:
+    scene = Scene(slots=3)
+    scene.prepare((1, 1))
+    box = scene.run((2, 1))
+    scene.prepare((3, 1))
+    scene.start((3, 1), size=INLINE_BYTES + 1)
+    orders = scene.broker.session_lost(scene.now, slept=slept)
+    expected = [act.SayReturned((3, 1), owed=True)] if slept else []
+    assert of(orders, act.SayReturned) == expected
+    assert scene.broker.running() == ([(2, 1)] if slept else [(2, 1), (3, 1)])
+    assert of(scene.done(box, (2, 1)), act.End)
+
+
+def test_draining_hands_back_and_lets_run() -> None:
+    scene = Scene(slots=3)
+    box = scene.run((1, 1))
+    scene.prepare((2, 1))
+    orders = scene.broker.drain(scene.now)
+    assert of(orders, act.SayReturned) == [act.SayReturned((2, 1))]
+    assert len(of(orders, act.Stop)) == 1
+    assert scene.broker.free == 0
+    assert scene.prepare((3, 1)) == [act.SayReturned((3, 1))]
+    assert of(scene.done(box, (1, 1)), act.Stop) == [act.Stop(box)]
+    assert scene.broker.is_drained
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """Any order of events: each attempt is answered once, and no rule is broken on the way."""
+
+    ids = Bundle("ids")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broker = Broker(Pool(PoolSettings(max_warm=4, idle_s=5)), 3)
+        self.now = 0.0
+        self.calls = 0
+        self.asked: Counter[Id] = Counter()
+        self.answers: Counter[Id] = Counter()
+        self.sent: Counter[Id] = Counter()
+        self.dropped: set[Id] = set()
+        self.permitted: set[Id] = set()
+        #: What each living miniworker was given and has not answered, in order.
+        self.minis: dict[str, list[Id]] = {}
+        self.told: dict[str, set[str]] = {}
+
+    def carry(self, orders: list[Action]) -> None:
+        for order in orders:
+            match order:
+                case act.Spawn(box):
+                    self.minis[box] = []
+                    self.told[box] = set()
+                case act.SendJob(box, id_):
+                    assert id_ in self.permitted, "sent without START"
+                    assert self.broker.pool.sandboxes[box].stage is Stage.BUSY
+                    self.sent[id_] += 1
+                    self.minis[box].append(id_)
+                case act.SayReturned(id_) | act.End(id_):
+                    if self.asked[id_]:
+                        self.answers[id_] += 1
+
+    def pick(self, data: st.DataObject, boxes: list[str]) -> str | None:
+        return data.draw(st.sampled_from(sorted(boxes))) if boxes else None
+
+    @rule(target=ids, key=st.sampled_from(KEYS))
+    def prepare(self, key: str) -> tuple[Id, str]:
+        self.calls += 1
+        id_ = (self.calls, 1)
+        self.asked[id_] += 1
+        self.carry(self.broker.prepare(id_, key, self.now))
+        return id_, key
+
+    @rule(one=ids, size=st.sampled_from([2, 2, 2, INLINE_BYTES + 1]))
+    def start(self, one: tuple[Id, str], size: int) -> None:
+        id_, key = one
+        if self.answers[id_] or id_ in self.dropped:
+            return
+        self.permitted.add(id_)
+        self.carry(self.broker.start(start_of(id_, key, size), b"{}", self.now))
+
+    @rule(target=ids, key=st.sampled_from(KEYS))
+    def start_new(self, key: str) -> tuple[Id, str]:
+        self.calls += 1
+        id_ = (self.calls, 1)
+        self.asked[id_] += 1
+        self.permitted.add(id_)
+        self.carry(self.broker.start(start_of(id_, key), b"{}", self.now))
+        return id_, key
+
+    @rule(one=ids)
+    def params(self, one: tuple[Id, str]) -> None:
+        if one[0] in self.permitted:
+            self.carry(self.broker.params(one[0], b"{}", self.now))
+
+    @rule(one=consumes(ids))
+    def cancel(self, one: tuple[Id, str]) -> None:
+        if not self.answers[one[0]] and one[0] not in self.dropped:
+            self.carry(self.broker.cancel(one[0], WHY, self.now))
+
+    @rule(data=st.data())
+    def progress(self, data: st.DataObject) -> None:
+        """Let a miniworker take its next step: up, bundle, or ready."""
+        makes = [b for b in self.minis if "ready" not in self.told[b]]
+        box = self.pick(data, makes)
+        if box is None:
+            return
+        told = self.told[box]
+        step = next(s for s in ("up", "bundle", "ready") if s not in told)
+        told.add(step)
+        if step == "up":
+            self.carry(self.broker.up(box, self.now))
+        elif step == "bundle":
+            self.carry(self.broker.bundle(box, SPEC, "b", self.now))
+        else:
+            self.carry(self.broker.ready(box, self.now))
+
+    @rule(data=st.data())
+    def no_bundle(self, data: st.DataObject) -> None:
+        box = self.pick(data, [b for b in self.minis if "bundle" not in self.told[b]])
+        if box is not None:
+            self.carry(self.broker.no_bundle(box, Fault.NODE, WHY, "", self.now))
+
+    @rule(data=st.data(), ms=st.sampled_from([0.05, 0.05, 20.0]))
+    def done(self, data: st.DataObject, ms: float) -> None:
+        box = self.pick(data, [b for b, queue in self.minis.items() if queue])
+        if box is not None:
+            id_ = self.minis[box].pop(0)
+            self.carry(self.broker.done(box, id_, outcome(ms), (0, 0, 0), b"", self.now))
+
+    @rule(data=st.data())
+    def returned(self, data: st.DataObject) -> None:
+        box = self.pick(data, [b for b, queue in self.minis.items() if queue])
+        if box is not None:
+            id_ = self.minis[box].pop()
+            self.carry(self.broker.returned(box, id_, self.now))
+
+    @rule(data=st.data())
+    def broken(self, data: st.DataObject) -> None:
+        box = self.pick(data, list(self.minis))
+        if box is not None:
+            self.minis[box].clear()
+            self.carry(self.broker.broken(box, Fault.NODE, WHY, self.now))
+
+    @rule(data=st.data(), warned=st.booleans())
+    def dies(self, data: st.DataObject, warned: bool) -> None:
+        box = self.pick(data, list(self.minis))
+        if box is not None:
+            if warned:
+                self.carry(self.broker.dying(box, self.now))
+            del self.minis[box]
+            self.carry(self.broker.exited(box, "gone", self.now))
+
+    @rule(data=st.data())
+    def dying(self, data: st.DataObject) -> None:
+        box = self.pick(data, list(self.minis))
+        if box is not None:
+            self.carry(self.broker.dying(box, self.now))
+
+    @rule(slept=st.booleans())
+    def session_lost(self, slept: bool) -> None:
+        self.dropped |= {id_ for id_ in self.broker.book.all if id_ not in self.permitted}
+        self.carry(self.broker.session_lost(self.now, slept=slept))
+
+    @rule(seconds=st.sampled_from([0.01, 1.0, 12.0, 70.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.carry(self.broker.tick(self.now))
+
+    @invariant()
+    def each_is_answered_once_and_sent_once(self) -> None:
+        assert all(count == 1 for count in self.answers.values()), self.answers
+        assert all(count == 1 for count in self.sent.values()), self.sent
+        assert not (set(self.answers) & set(self.broker.book.all))
+
+    @invariant()
+    def slots_hold(self) -> None:
+        running = sum(1 for queue in self.minis.values() if queue)
+        assert running <= self.broker.slots
+        assert 0 <= self.broker.book.in_use <= self.broker.slots
+        heads = [box.queue[0] for box in self.broker.pool if box.queue]
+        assert not any(self.broker.book.all[id_].ahead for id_ in heads)
+
+    @invariant()
+    def grants_are_what_is_there(self) -> None:
+        idle = Counter(b.key for b in self.broker.pool if b.stage is Stage.IDLE)
+        assert self.broker.pool.counts() == dict(idle)
+        assert not any(b.queue for b in self.broker.pool if b.stage is Stage.IDLE)
+
+    def teardown(self) -> None:
+        """In a fair world everything ends: whatever waits is served or its miniworker dies."""
+        for _ in range(500):
+            if not self.broker.book.all:
+                break
+            for box in list(self.minis):
+                if self.broker.pool.sandboxes[box].stage is Stage.STOPPING:
+                    del self.minis[box]
+                    self.carry(self.broker.exited(box, "it left", self.now))
+                    continue
+                for step, tell in (("up", self.broker.up), ("ready", self.broker.ready)):
+                    self.told[box].add(step)
+                    self.carry(tell(box, self.now))
+                    self.told[box].add("bundle")
+                    self.carry(self.broker.bundle(box, SPEC, "b", self.now))
+            for id_ in list(self.broker.book.all):
+                self.permitted.add(id_)
+                start = start_of(id_, self.broker.book.all[id_].key)
+                self.carry(self.broker.start(start, b"{}", self.now))
+                self.carry(self.broker.params(id_, b"{}", self.now))
+            for box, queue in list(self.minis.items()):
+                while queue:
+                    done = self.broker.done(
+                        box, queue.pop(0), outcome(), (0, 0, 0), b"", self.now
+                    )
+                    self.carry(done)
+        assert not self.broker.book.all
+        unanswered = {id_ for id_ in self.asked if not self.answers[id_]} - self.dropped
+        assert not unanswered
+
+
+TestBroker = BrokerMachine.TestCase
+TestBroker.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
