@@ -23,6 +23,7 @@ from dbnode.catalogue import Catalogue
 from dbnode.files import TEMPORARY, Disk, Files, explained
 from dbnode.ledger import Ledger, used
 from dbnode.listing import Tally
+from dbnode.seals import Layout
 from dbnode.shelf import FOLDERS, Shelf
 from dbnode.store import Changes
 from dbnode.tiny import Page
@@ -46,8 +47,9 @@ class TinyStore:
 
     name = "tinydb"
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, layout: Layout | None = None) -> None:
         self._files = Files(disk)
+        self._layout = layout or Layout()
         with explained("start"):
             if disk.exists(WIPING):
                 wipe(disk)
@@ -57,7 +59,7 @@ class TinyStore:
         return f"<TinyStore {self._files.disk!r}: {self._shelf!r}>"
 
     def _load(self) -> None:
-        self._shelf = Shelf(self._files)
+        self._shelf = Shelf(self._files, self._layout)
         self._shelf.load()
         self._pages = {
             CATALOGUE: Page(self._files, CATALOGUE, indented=True),
@@ -183,7 +185,7 @@ class TinyStore:
         """Seal pages whose calls have all ended."""
         try:
             self._shelf.tidy()
-        except OSError as error:
+        except (OSError, StoreUnavailable) as error:
             log.warning("finished calls stay where they are for now: %s", error)
 
     def close(self) -> None:
