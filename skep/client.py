@@ -93,10 +93,15 @@ class Client:
 
         After ``wait`` seconds (default: no limit) the record is returned as it stands then.
         """
-        end = None if wait is None else time.monotonic() + wait
+        end = _end_of(wait)
         call = self._invoke(function, params, _step_s(end), options)
-        while call["status"] not in TERMINAL and _step_s(end) > 0:
-            call = self.call(call["callNum"], wait=_step_s(end))
+        return self.wait(call, None if end is None else end - time.monotonic())
+
+    def wait(self, call: Call, wait: float | None = None) -> Call:
+        """Return the record of a call when it has ended, or after ``wait`` seconds."""
+        end = _end_of(wait)
+        while call["status"] not in TERMINAL and (step_s := _step_s(end)) > 0:
+            call = self.call(call["callNum"], wait=step_s)
         return call
 
     def call(self, number: int, *, wait: float = 0.0) -> Call:
@@ -154,6 +159,10 @@ class Client:
                 f"no answer from {self.url}: {str(error) or type(error).__name__}",
                 hint="Is it running (skep up)? Is the address right (--url, SKEP_URL)?",
             ) from error
+
+
+def _end_of(wait_s: float | None) -> float | None:
+    return None if wait_s is None else time.monotonic() + wait_s
 
 
 def _step_s(end: float | None) -> float:

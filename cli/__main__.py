@@ -1,0 +1,5 @@
+"""``python -P -m cli``: the same as ``skep``."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,63 @@
+"""An installation that is up, as its user needs to know it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cli.runtime import RUNTIMES
+from skep import Client, NotReachable, Worker
+
+#: How long the block of facts waits for the workers to be known at the api.
+WORKERS_KNOWN_S: Final = 15.0
+_PAUSE_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where it is, where it keeps things, and how many workers it has."""
+
+    url: str
+    data: Path
+    token: str | None
+    workers: int
+
+
+def facts_of(site: Site) -> list[tuple[str, str]]:
+    """Return what the user of an installation is shown once it is up."""
+    workers = wait_for_workers(site)
+    names = [f"{w['name']} ({w['slots']} slots)" for w in workers]
+    runtime = RUNTIMES / "python" / "runtime.json"
+    first = f"curl -H 'Content-Type: application/json' -d @{runtime} {site.url}/registerRuntime"
+    return [
+        ("URL", site.url),
+        ("data", str(site.data)),
+        ("workers", ", ".join(names) or "none has said hello yet; see the logs folder"),
+        ("sandbox", "\n".join(sorted({confinement(w) for w in workers})) or "not known yet"),
+        ("stop", "Ctrl-C"),
+        ("try", f"{first}\ncurl {site.url}/runtimes"),
+    ]
+
+
+def confinement(worker: Worker) -> str:
+    """Say which sandbox a worker uses and what that confines."""
+    return f"{worker['sandbox']}: {worker['isolation']}"
+
+
+def wait_for_workers(site: Site) -> list[Worker]:
+    """Return the workers that are up, once all are, or after a while those that are."""
+    end = time.monotonic() + WORKERS_KNOWN_S
+    found: list[Worker] = []
+    with Client(site.url, token=site.token, timeout=5) as client:
+        while time.monotonic() < end:
+            try:
+                found = [w for w in client.workers() if w["state"] == "up"]
+            except NotReachable:
+                # It stops, or died: whoever asked is told what is known.
+                break
+            if len(found) >= site.workers:
+                break
+            time.sleep(_PAUSE_S)
+    return found

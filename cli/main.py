@@ -1,0 +1,31 @@
+"""``skep``: the group of all commands."""
+
+from __future__ import annotations
+
+import click
+
+from cli.call import call
+from cli.demo import demo
+from cli.function import function
+from cli.invoke import invoke
+from cli.options import Group, Target, shared
+from cli.runtime import runtime
+from cli.up import up
+from cli.worker import worker
+from wire.process import release
+
+
+@click.group(cls=Group)
+@click.version_option(release(), prog_name="skep")
+@shared(at_root=True)
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Functions as a service: one door, many workers, each call in its own cell."""
+    ctx.ensure_object(Target)
+
+
+for command in (up, demo, invoke, call, runtime, function, worker):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What ``skep up`` starts, and with which options: settings in, command lines out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+#: Relative to the data folder, the working folder of all: short however deep it lies.
+DB, WORKERS, PUB = "ipc://run/db", "ipc://run/workers", "ipc://run/pub"
+
+
+class Plan(Protocol):
+    """What the hive needs to know of its children."""
+
+    stages: tuple[tuple[str, ...], ...]
+
+    def command(self, child: str, *, first: bool) -> list[str]:
+        """Return the command line of a child, without the descriptors it is given."""
+
+    def note(self, child: str, facts: Mapping[str, Any]) -> None:
+        """Take notice of what a child said when it was ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of ``skep up`` that its children need."""
+
+    host: str = "127.0.0.1"
+    port: int = 3000
+    workers: int = 1
+    slots: int | None = None
+    idle: float | None = None
+    sandbox: Literal["auto", "process"] = "auto"
+    insecure: bool = False
+    redeploy: Literal["keep", "fresh"] = "keep"
+    unfinished: Literal["requeue", "fail", "keep"] = "requeue"
+    log_level: str = "info"
+
+
+class UpPlan:
+    """The installation on one machine: a DB node, an api, N workers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._workers = tuple(f"node{n}" for n in range(1, settings.workers + 1))
+        self.stages: tuple[tuple[str, ...], ...] = (("dbnode",), ("api",), self._workers)
+        #: Where the api was found to listen; a restarted one must listen there again.
+        self.port = settings.port
+
+    @property
+    def url(self) -> str:
+        """Return where a program on this machine reaches the api."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
+            self._settings.host, self._settings.host
+        )
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def socket_names(self) -> tuple[str, ...]:
+        """Return what the children make in the folder of sockets."""
+        return ("db", "workers", "pub", *self._workers)
+
+    def note(self, child: str, facts: Mapping[str, Any]) -> None:
+        """Keep the port that the api was given."""
+        port = urlsplit(str(facts.get("url", ""))).port if child == "api" else None
+        self.port = port or self.port
+
+    def command(self, child: str, *, first: bool) -> list[str]:
+        """Return the command line of a child."""
+        if child == "dbnode":
+            options = self._dbnode(first)
+        elif child == "api":
+            options = self._api()
+        else:
+            options = self._worker(child)
+        module = child if child in ("dbnode", "api") else "worker"
+        level = ["--log-level", self._settings.log_level]
+        return [sys.executable, "-P", "-m", module, "--data", ".", *level, *options]
+
+    def _dbnode(self, first: bool) -> list[str]:
+        # A dbnode that died and is started again must never wipe what it acknowledged.
+        redeploy = self._settings.redeploy if first else "keep"
+        return ["--bind", DB, "--redeploy", redeploy]
+
+    def _api(self) -> list[str]:
+        options = ["--host", self._settings.host, "--port", str(self.port)]
+        options += ["--workers-bind", WORKERS, "--pub-bind", PUB, "--db", DB]
+        options += ["--unfinished", self._settings.unfinished]
+        return options + ["--insecure"] * self._settings.insecure
+
+    def _worker(self, name: str) -> list[str]:
+        options = ["--name", name, "--api", WORKERS, "--pub", PUB]
+        options += ["--sandbox", self._settings.sandbox]
+        if self._settings.slots is not None:
+            options += ["--slots", str(self._settings.slots)]
+        if self._settings.idle is not None:
+            options += ["--idle", str(self._settings.idle)]
+        return options

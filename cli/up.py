@@ -1,0 +1,111 @@
+"""``skep up``: everything on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.folder import Folder, FolderInUse, default_folder
+from cli.options import Command
+from cli.plan import Settings
+from cli.running import serve
+from cli.screen import Screen
+from wire.process import Started
+
+
+@click.command(cls=Command)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of HTTP.")
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535),
+              help="Port of HTTP; 0 takes a free one.")  # fmt: skip
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path),
+              help="Where everything is kept.  [default: ~/.local/share/skep]")  # fmt: skip
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64),
+              help="How many workers to start.")  # fmt: skip
+@click.option("--slots", type=click.IntRange(1, 10_000),
+              help="Calls at once for each worker.  [default: 2 x cores]")  # fmt: skip
+@click.option("--idle", type=click.FloatRange(0), help="Seconds a warm sandbox may idle.")
+@click.option("--sandbox", default="auto", show_default=True,
+              type=click.Choice(["auto", "docker", "process"]),
+              help="What confines functions.")  # fmt: skip
+@click.option("--insecure", is_flag=True, help="Allow a --host of the network without token.")
+@click.option("--token", help="Ask every client for this bearer token.")
+@click.option("--redeploy", default="keep", show_default=True,
+              type=click.Choice(["keep", "fresh"]),
+              help="Keep what is stored, or forget it at this start.")  # fmt: skip
+@click.option("--unfinished", default="requeue", show_default=True,
+              type=click.Choice(["requeue", "fail", "keep"]),
+              help="What becomes of calls that the last run left unfinished.")  # fmt: skip
+@click.option("--log-level", default="info", show_default=True,
+              type=click.Choice(["debug", "info", "warning", "error"]),
+              help="How much the processes write to DIR/logs.")  # fmt: skip
+@click.option("--ready-fd", type=int, hidden=True)
+@click.option("--lifeline-fd", type=int, hidden=True)
+def up(
+    data: Path | None,
+    token: str | None,
+    ready_fd: int | None,
+    lifeline_fd: int | None,
+    **options: Any,
+) -> None:
+    """Start a DB node, an api and workers; print where they are; stop all on Ctrl-C."""
+    refuse_docker(options["sandbox"])
+    settings = Settings(**options)
+    check_host(settings, token)
+    started = Started(ready_fd=ready_fd, lifeline_fd=lifeline_fd, log_level="warning")
+    screen = Screen()
+    try:
+        check_port(settings.host, settings.port)
+        ended = serve(settings, Folder(data or default_folder()), token, screen, started)
+    except (FolderInUse, OSError) as error:
+        screen.error(*_explained(error))
+        sys.exit(1)
+    sys.exit(ended)
+
+
+def refuse_docker(sandbox: str) -> None:
+    """Refuse what is not there yet, before anything starts."""
+    if sandbox == "docker":
+        raise click.UsageError(
+            "there is no Docker driver in this release; use --sandbox process (or auto)"
+        )
+
+
+def check_host(settings: Settings, token: str | None) -> None:
+    """Refuse to open a door to the network that anyone could walk through."""
+    if not (is_loopback(settings.host) or token or settings.insecure):
+        raise click.UsageError(
+            f"--host {settings.host} lets the network run code on this machine; "
+            "set --token (SKEP_TOKEN), or say --insecure if that is what you want"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host names this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise ``OSError`` if the port cannot be had; before anything starts."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(address)
+            trial.listen()
+        except OSError as error:
+            raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from error
+
+
+def _explained(error: Exception) -> tuple[str, str]:
+    if isinstance(error, FolderInUse):
+        return str(error), "stop that one, or choose another --data DIR and another --port"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"cannot start: {text}", "choose another --port, or another --data DIR"
