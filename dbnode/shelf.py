@@ -59,6 +59,8 @@ class Shelf:
         self._sealed: set[int] = set()
         #: Open pages that ``tidy`` may seal.
         self._ripe: set[int] = set()
+        #: Open pages that the index on the disk may call sealed: sealing them failed.
+        self._half_sealed: set[int] = set()
         self._counts: Counter[str] = Counter()
         self._cache: OrderedDict[int, Page] = OrderedDict()
         self._staging: dict[int, _Staging] = {}
@@ -139,7 +141,7 @@ class Shelf:
         for call_num, entry in entries.items():
             grouped.setdefault(self._layout.page_of(call_num), {})[call_num] = entry
         for number, group in grouped.items():
-            if number in self._sealed:
+            if number in self._sealed or number in self._half_sealed:
                 self._unseal(number)
             self._content.write(number, self._stage_page(number, group).pack)
 
@@ -218,13 +220,16 @@ class Shelf:
             OSError: the disk refuses; it will be tried again.
         """
         for number in sorted(self._ripe - self._stale.keys()):
+            self._half_sealed.add(number)
             self._index.note(number, self._tallies[number])
             self._move(number, sealed=True)
+            self._half_sealed.discard(number)
             self._ripe.discard(number)
 
     def _unseal(self, number: int) -> None:
         self._index.note(number, None)
         self._move(number, sealed=False)
+        self._half_sealed.discard(number)
         self._ripe.add(number)
 
     def _move(self, number: int, *, sealed: bool) -> None:

@@ -26,6 +26,8 @@ class Kept(enum.Enum):
     NOTHING = "nothing"
     #: Names outlive the crash, their bytes do not: the classic empty file.
     NAMES = "names"
+    #: Names of the folder changed last outlive the crash: disks write in any order.
+    LAST = "last"
     EVERYTHING = "everything"
 
 
@@ -56,13 +58,14 @@ class ForgetfulDisk:
         #: The steps (of those that need space) that find the disk full.
         self.full_at: range = range(0)
         self.is_full = False
+        self._last: Folder | None = None
 
     def __repr__(self) -> str:
         return f"<ForgetfulDisk after {self.steps} steps>"
 
     def after_crash(self, kept: Kept) -> ForgetfulDisk:
         """Return the disk that the next process finds."""
-        return ForgetfulDisk(_survive(self._root, kept))
+        return ForgetfulDisk(_survive(self._root, kept, self._last))
 
     def read(self, path: str, offset: int = 0, length: int = -1) -> bytes:
         """Return the bytes of a file, or a piece of them."""
@@ -86,12 +89,13 @@ class ForgetfulDisk:
 
     def rename(self, source: str, target: str) -> None:
         """Give a file another name."""
-        self._step(source)
+        self._step(source, needs_space=True)
         inode = self._file(source)
         folder, name = self._place(source)
         del folder.seen[name]
         folder, name = self._place(target)
         folder.seen[name] = inode
+        self._last = folder
 
     def remove(self, path: str) -> None:
         """Take a name away."""
@@ -102,7 +106,7 @@ class ForgetfulDisk:
 
     def sync_folder(self, path: str) -> None:
         """Make the names in a folder durable."""
-        self._step(path)
+        self._step(path, needs_space=True)
         folder = self._folder(path)
         folder.durable = dict(folder.seen)
 
@@ -160,12 +164,12 @@ class ForgetfulDisk:
         return found
 
 
-def _survive(folder: Folder, kept: Kept) -> Folder:
-    names = folder.durable if kept is Kept.NOTHING else folder.seen
+def _survive(folder: Folder, kept: Kept, last: Folder | None) -> Folder:
+    names_stay = kept in (Kept.NAMES, Kept.EVERYTHING) or (kept is Kept.LAST and folder is last)
     left: dict[str, Inode | Folder] = {}
-    for name, found in names.items():
+    for name, found in (folder.seen if names_stay else folder.durable).items():
         if isinstance(found, Folder):
-            left[name] = _survive(found, kept)
+            left[name] = _survive(found, kept, last)
         else:
             bytes_left = found.seen if kept is Kept.EVERYTHING else found.durable
             left[name] = Inode(bytes_left, bytes_left)
