@@ -46,7 +46,6 @@ def history() -> list[list[Model]]:
         [written(record(6, 2, status=Status.FAILED, logs=Logs(stderr=BIG * 2)))],
         # The page of 7 and 8 is sealed with a gap, and the gap is filled.
         [written(record(8, 2, status=DONE))],
-        [written(record(20))],
         [written(record(9))],
     ]
     return batches
