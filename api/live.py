@@ -169,6 +169,9 @@ class Live:
 
     def take_output(self, result: bytes, stdout: bytes, stderr: bytes) -> None:
         """Keep what the attempt produced; a result that is no text becomes base64."""
+        if self.result_type == "text":
+            # What a program prints ends with a newline that belongs to no value.
+            result = result.removesuffix(b"\n")
         try:
             self.result = result.decode()
         except UnicodeDecodeError:

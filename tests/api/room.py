@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -60,7 +62,7 @@ class Process:
 
     async def ready(self) -> None:
         line = await asyncio.to_thread(self._line)
-        assert line, f"{self._popen.args} ended: {self._popen.poll()}"
+        assert line, f"{self._popen.args!r} ended: {self._popen.poll()}"
         self.facts = json.loads(line)
 
     def _line(self) -> bytes:
@@ -300,9 +302,6 @@ class ScriptedWorker:
 
 def package(text: str = "print(1)") -> bytes:
     """Return a tar.gz with one file, as a user would upload."""
-    import io
-    import tarfile
-
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         info = tarfile.TarInfo("test.py")
