@@ -129,18 +129,7 @@ class Kill:
     why: str
 
 
-Action = (
-    SayReady
-    | SayReturned
-    | End
-    | FetchParams
-    | ForgetParams
-    | Spawn
-    | WantBundle
-    | DropBundle
-    | Specialise
-    | SendJob
-    | SendCancel
-    | Stop
-    | Kill
-)
+ForMini = Specialise | SendJob | SendCancel | Stop
+#: What takes time, and its end.
+ForErrands = WantBundle | DropBundle | FetchParams | ForgetParams
+Action = SayReady | SayReturned | End | Spawn | Kill | ForMini | ForErrands

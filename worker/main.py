@@ -15,9 +15,10 @@ from wire.errors import BadRequest, SkepError
 from wire.models import Name
 from wire.process import Started, run
 from worker.folder import NodeFolder
-from worker.node import Node, Settings
+from worker.node import Node
 from worker.pool import PoolSettings
 from worker.sandbox import choose
+from worker.settings import Settings
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SKEP", "show_default": True})

@@ -16,6 +16,7 @@ import zmq
 from wire import jobs, sockets
 from wire.codec import FRAMES, Message, encode
 from wire.errors import ProtocolError
+from worker import actions as act
 from worker.folder import NodeFolder
 from worker.sandbox import SandboxKind
 from worker.zygote import Zygote
@@ -87,6 +88,10 @@ class Minis:
         if peer is not None:
             self._link.send([peer, *encode(message, payload)])
 
+    def order(self, order: act.ForMini) -> None:
+        """Send what the broker ordered."""
+        self.tell(order.sandbox, *_message(order))
+
     def kill(self, name: str) -> None:
         """End a miniworker now."""
         self.zygote.send(jobs.Kill(miniworker=name))
@@ -149,3 +154,20 @@ def _why(status: int) -> str:
     if status < 0:
         return f"its miniworker was ended by signal {-status}"
     return f"its miniworker ended with status {status}"
+
+
+def _message(
+    order: act.ForMini,
+) -> tuple[Message, bytes]:
+    match order:
+        case act.SendJob(_, (call, attempt), timeout_ms, traceparent, params):
+            job = jobs.Job(
+                call=call, attempt=attempt, timeout_ms=timeout_ms, traceparent=traceparent
+            )
+            return job, params
+        case act.SendCancel(_, (call, attempt), reason):
+            return jobs.Cancel(call=call, attempt=attempt, reason=reason), b""
+        case act.Specialise(_, spec, bundle):
+            return jobs.Specialise(spec=spec, bundle=bundle), b""
+        case act.Stop():
+            return jobs.Stop(), b""

@@ -10,8 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import zmq
@@ -20,21 +19,22 @@ from wire import jobs
 from wire import messages as m
 from wire.codec import Message
 from wire.liveness import HEARTBEAT_S
-from wire.models import Fault, Reason, Spec
-from wire.process import release, spawn
+from wire.process import release
 from worker import actions as act
 from worker.broker import Broker
 from worker.builds import Builds
-from worker.bundles import Bundles, NoBundle
+from worker.bundles import Bundles
 from worker.catalogue import Replica
 from worker.credits import Credits
-from worker.fetcher import Fetcher, NotFetched, What
+from worker.errands import Errands
+from worker.fetcher import Fetcher, What
 from worker.folder import NodeFolder
-from worker.lookup import Lookup, UnknownRevision
+from worker.lookup import Lookup
 from worker.minis import Minis
-from worker.pool import Pool, PoolSettings
+from worker.pool import Pool
 from worker.results import Results
 from worker.sandbox import SandboxKind
+from worker.settings import Settings
 from worker.speed import LONG_HEAD_S
 from worker.uplink import Uplink
 
@@ -43,24 +43,6 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 0.1
 #: The api's window is opened again after so many bytes.
 WINDOW_STEP: Final = m.WINDOW_BYTES // 4
-MAX_PARAMS_BYTES: Final = 64 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What the command line says about a node."""
-
-    name: str
-    api: str
-    pub: str
-    slots: int
-    pool: PoolSettings
-    labels: dict[str, str] = field(default_factory=dict)
-    token: str = ""
-    cache_bytes: int = 4 << 30
-    build_s: float = 600.0
-    grace_s: float = 10.0
-    log_level: str = "info"
 
 
 class Node:
@@ -80,8 +62,6 @@ class Node:
         self._finished = asyncio.Event()
         self._long_head: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
-        #: What takes time for a sandbox or an attempt, ended when that goes.
-        self._errands: dict[object, asyncio.Task[None]] = {}
         self.broker = Broker(Pool(settings.pool), settings.slots)
         self.results = Results()
         self.credits = Credits()
@@ -98,7 +78,13 @@ class Node:
         self.lookup = Lookup(Replica(), self._sync)
         self.fetcher = Fetcher(self._fetch)
         self.builds = Builds(self.minis, settings.build_s)
-        self.bundles = Bundles(folder, self.fetcher, self.builds.build, settings.cache_bytes)
+        self.errands = Errands(
+            self.broker,
+            self._do,
+            self.lookup,
+            self.fetcher,
+            Bundles(folder, self.fetcher, self.builds.build, settings.cache_bytes),
+        )
 
     def __repr__(self) -> str:
         return f"<Node {self._settings.name}: {self.broker!r}, {self.uplink!r}>"
@@ -124,10 +110,7 @@ class Node:
         for timer in (*self._timers, *filter(None, (self._long_head,))):
             timer.cancel()
         self.lookup.close()
-        for task in self._errands.values():
-            task.cancel()
-        await asyncio.gather(*self._errands.values(), return_exceptions=True)
-        await self.bundles.close()
+        await self.errands.close()
         self.minis.close()
         number = self.uplink.session.number
         self.uplink.close(m.Bye(session=number) if number else None)
@@ -264,7 +247,7 @@ class Node:
     def _carry_out(self, order: act.Action) -> None:
         match order:
             case act.SendJob() | act.SendCancel() | act.Specialise() | act.Stop():
-                self.minis.tell(order.sandbox, *_for_mini(order))
+                self.minis.order(order)
             case act.End():
                 self.results.hold(order)
             case act.SayReady() | act.SayReturned():
@@ -275,19 +258,7 @@ class Node:
                 log.warning("killing %s: %s", order.sandbox, order.why)
                 self.minis.kill(order.sandbox)
             case _:
-                self._errand(order)
-
-    def _errand(self, order: act.Action) -> None:
-        match order:
-            case act.WantBundle():
-                self._run(order.sandbox, self._get_bundle(order.sandbox, order.key))
-            case act.DropBundle():
-                self._end_errand(order.sandbox)
-                self.bundles.release(order.sandbox)
-            case act.FetchParams():
-                self._run(order.id, self._get_params(order.id))
-            case act.ForgetParams():
-                self._end_errand(order.id)
+                self.errands.order(order)
 
     def _answer(self, order: act.SayReady | act.SayReturned) -> None:
         if isinstance(order, act.SayReturned):
@@ -311,50 +282,6 @@ class Node:
             self.uplink.say(message)
         elif order.owed:
             self.results.owe(order)
-
-    # --- what takes time -------------------------------------------------------------------
-
-    def _run(self, of: object, work: Coroutine[None, None, None]) -> None:
-        task = self._errands[of] = spawn(work, f"errand for {of}")
-        task.add_done_callback(lambda _: self._errand_over(of, task))
-
-    def _errand_over(self, of: object, task: asyncio.Task[None]) -> None:
-        if self._errands.get(of) is task:
-            del self._errands[of]
-
-    def _end_errand(self, of: object) -> None:
-        task = self._errands.pop(of, None)
-        if task is not None:
-            task.cancel()
-
-    async def _get_bundle(self, name: str, key: str) -> None:
-        try:
-            spec = await self.lookup.spec(key)
-            bundle = await self.bundles.acquire(name, spec)
-        except UnknownRevision:
-            reason = Reason(code="no_sandbox", message=f"the api knows no revision {key}")
-            self._no_bundle(name, NoBundle(Fault.NODE, reason))
-        except NoBundle as error:
-            self._no_bundle(name, error)
-        else:
-            self._has_bundle(name, spec, str(bundle))
-
-    def _has_bundle(self, name: str, spec: Spec, bundle: str) -> None:
-        self._do(self.broker.bundle(name, spec, bundle, time.monotonic()))
-
-    def _no_bundle(self, name: str, error: NoBundle) -> None:
-        now = time.monotonic()
-        self._do(self.broker.no_bundle(name, error.fault, error.reason, error.log, now))
-
-    async def _get_params(self, id_: act.Id) -> None:
-        params = bytearray()
-        key = f"{id_[0]}.{id_[1]}"
-        try:
-            await self.fetcher.fetch("params", key, params.extend, limit=MAX_PARAMS_BYTES)
-        except NotFetched as error:
-            self._do(self.broker.no_params(id_, error.reason, time.monotonic()))
-        else:
-            self._do(self.broker.params(id_, bytes(params), time.monotonic()))
 
     # --- clocks ----------------------------------------------------------------------------
 
@@ -419,20 +346,3 @@ class Node:
     def _look_at_heads(self) -> None:
         self._long_head = None
         self._settle_soon()
-
-
-def _for_mini(
-    order: act.SendJob | act.SendCancel | act.Specialise | act.Stop,
-) -> tuple[Message, bytes]:
-    match order:
-        case act.SendJob(_, (call, attempt), timeout_ms, traceparent, params):
-            job = jobs.Job(
-                call=call, attempt=attempt, timeout_ms=timeout_ms, traceparent=traceparent
-            )
-            return job, params
-        case act.SendCancel(_, (call, attempt), reason):
-            return jobs.Cancel(call=call, attempt=attempt, reason=reason), b""
-        case act.Specialise(_, spec, bundle):
-            return jobs.Specialise(spec=spec, bundle=bundle), b""
-        case act.Stop():
-            return jobs.Stop(), b""

@@ -31,7 +31,7 @@ EPOCH = "store-1"
 def package(content: bytes = b"print(1)") -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("test.py", content)
+        archive.writestr(zipfile.ZipInfo("test.py"), content)
     return file.getvalue()
 
 
@@ -66,10 +66,9 @@ class ScriptedApi:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         router = sockets.open_socket(self.context, zmq.ROUTER)
         self.endpoint = sockets.bind(router, endpoint)
-        publisher = sockets.open_socket(self.context, zmq.PUB)
-        self.pub = sockets.bind(publisher, pub)
+        self.publisher = sockets.open_socket(self.context, zmq.PUB)
+        self.pub = sockets.bind(self.publisher, pub)
         self.link = sockets.Link(router, 1 + FRAMES, self._read)
-        self.publisher = sockets.Link(publisher, 1 + FRAMES, print)
         self.log: list[tuple[Message, bytes]] = []
         self.peer = b""
         self.session = 0
@@ -83,8 +82,7 @@ class ScriptedApi:
 
     def _read(self, frames: list[bytes]) -> None:
         message, payload = m.FROM_WORKER.decode(frames[1:])
-        if isinstance(message, m.Hello):
-            self.peer = frames[0]
+        self.peer = frames[0]
         self.log.append((message, payload))
         if isinstance(message, m.Fetch) and self.answers_fetch:
             self.feed(message)
@@ -92,8 +90,13 @@ class ScriptedApi:
     def say(self, message: Message, payload: bytes = b"") -> None:
         self.link.send([self.peer, *encode(message, payload)])
 
+    def say_who(self) -> None:
+        """Know nobody."""
+        self.log.clear()
+        self.say(m.Who())
+
     def publish(self, topic: bytes, message: Message) -> None:
-        self.publisher.send([topic, *encode(message)])
+        self.publisher.send_multipart([topic, *encode(message)])
 
     def of(self, kind: type[M]) -> list[M]:
         return [message for message, _ in self.log if isinstance(message, kind)]
@@ -180,7 +183,14 @@ class ScriptedApi:
 class Worker:
     """``python -P -m worker`` as a process of its own, with the fake sandbox."""
 
-    def __init__(self, api: ScriptedApi, data: Path, *options: str, sandbox: str = "fake"):
+    def __init__(
+        self,
+        api: ScriptedApi,
+        data: Path,
+        *options: str,
+        sandbox: str = "fake",
+        keep: tuple[int, ...] = (),
+    ):
         reader, writer = os.pipe()
         env = {key: value for key, value in os.environ.items() if key[:5] != "SKEP_"}
         env["PYTHONPATH"] = str(ROOT)
@@ -191,7 +201,7 @@ class Worker:
             "--slots", "2", *options,
         ]  # fmt: skip
         self.process = subprocess.Popen(
-            command, env=env, cwd=data, pass_fds=(writer,), stderr=self.log
+            command, env=env, cwd=data, pass_fds=(writer, *keep), stderr=self.log
         )
         os.close(writer)
         self._reader = reader
@@ -224,8 +234,9 @@ class Worker:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self._reader)
-        self.log.close()
+        if not self.log.closed:
+            os.close(self._reader)
+            self.log.close()
 
 
 @contextmanager

@@ -1,0 +1,105 @@
+"""What takes time for a sandbox or an attempt: finding its code, fetching its params.
+
+An errand belongs to whom it is run for, and ends when that goes; what comes of it is told to
+the broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Final
+
+from wire.models import Fault, Reason
+from wire.process import spawn
+from worker import actions as act
+from worker.broker import Broker
+from worker.bundles import Bundles, NoBundle
+from worker.fetcher import Fetcher, NotFetched
+from worker.lookup import Lookup, UnknownRevision
+
+MAX_PARAMS_BYTES: Final = 64 << 20
+
+
+class Errands:
+    """All errands under way, by the sandbox or attempt that each is for."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        do: Callable[[Iterable[act.Action]], None],
+        lookup: Lookup,
+        fetcher: Fetcher,
+        bundles: Bundles,
+    ) -> None:
+        self._broker = broker
+        self._do = do
+        self._lookup = lookup
+        self._fetcher = fetcher
+        self._bundles = bundles
+        self._tasks: dict[object, asyncio.Task[None]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Errands: {len(self._tasks)} under way>"
+
+    def order(self, order: act.ForErrands) -> None:
+        """Begin or end an errand."""
+        match order:
+            case act.WantBundle():
+                self._run(order.sandbox, self._get_bundle(order.sandbox, order.key))
+            case act.DropBundle():
+                self._end(order.sandbox)
+                self._bundles.release(order.sandbox)
+            case act.FetchParams():
+                self._run(order.id, self._get_params(order.id))
+            case act.ForgetParams():
+                self._end(order.id)
+
+    async def close(self) -> None:
+        """End them all."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._bundles.close()
+
+    def _run(self, of: object, work: Coroutine[None, None, None]) -> None:
+        task = self._tasks[of] = spawn(work, f"errand for {of}")
+        task.add_done_callback(lambda _: self._over(of, task))
+
+    def _over(self, of: object, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(of) is task:
+            del self._tasks[of]
+
+    def _end(self, of: object) -> None:
+        task = self._tasks.pop(of, None)
+        if task is not None:
+            task.cancel()
+
+    async def _get_bundle(self, name: str, key: str) -> None:
+        try:
+            spec = await self._lookup.spec(key)
+            bundle = await self._bundles.acquire(name, spec)
+        except UnknownRevision:
+            message = f"the api knows no revision {key}"
+            reason = Reason(code="no_sandbox", message=message)
+            self._no_bundle(name, NoBundle(Fault.NODE, reason))
+        except NoBundle as error:
+            self._no_bundle(name, error)
+        else:
+            self._do(self._broker.bundle(name, spec, str(bundle), time.monotonic()))
+
+    def _no_bundle(self, name: str, error: NoBundle) -> None:
+        now = time.monotonic()
+        self._do(self._broker.no_bundle(name, error.fault, error.reason, error.log, now))
+
+    async def _get_params(self, id_: act.Id) -> None:
+        params = bytearray()
+        key = f"{id_[0]}.{id_[1]}"
+        try:
+            await self._fetcher.fetch("params", key, params.extend, limit=MAX_PARAMS_BYTES)
+        except NotFetched as error:
+            self._do(self._broker.no_params(id_, error.reason, time.monotonic()))
+        else:
+            self._do(self._broker.params(id_, bytes(params), time.monotonic()))

@@ -1,0 +1,182 @@
+"""How the broker places attempts and ends them: the steps that its events are made of. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wire.messages import INLINE_BYTES, Start
+from wire.models import Fault, Reason, Status
+from worker import actions as act
+from worker.actions import Action, Id
+from worker.attempts import Attempt, Book
+from worker.pool import Pool, Sandbox, Stage
+from worker.speed import Speeds, is_long
+
+#: The miniworker enforces a timeout; it is killed when it is this late with the end.
+OVERDUE_S: Final = 5.0
+CANCEL_S: Final = 2.0
+
+
+class Placing:
+    """Attempts, sandboxes, and the moves between them."""
+
+    def __init__(self, pool: Pool, slots: int) -> None:
+        self.pool = pool
+        self.speeds = Speeds()
+        self.book = Book()
+        self.slots = slots
+        self.is_draining = False
+
+    @property
+    def free(self) -> int:
+        """Return the slots in which something may begin now."""
+        return 0 if self.is_draining else max(0, self.slots - self.book.in_use)
+
+    # --- placing ---
+
+    def _start_new(self, id_: Id, start: Start, payload: bytes, now: float) -> list[Action]:
+        one = Attempt(id_, start.key)
+        box = self.pool.take(start.key, now) if self.free else None
+        if box:
+            self.book.add(one)
+            return self._permit(one, start, payload, now) + self._give(box, one, now)
+        behind = None if self.is_draining else self._place_ahead(start, now)
+        if behind is None:
+            return [act.SayReturned(id_)]
+        one.ahead = True
+        self.book.add(one)
+        self._permit(one, start, payload, now)
+        return self._give(behind, one, now)
+
+    def _place_ahead(self, start: Start, now: float) -> Sandbox | None:
+        """Return the busy sandbox with the most room; only params at hand may wait there."""
+        if start.size > INLINE_BYTES:
+            return None
+        boxes = [box for box in self.pool if box.key == start.key and self._room(box, now)]
+        return max(boxes, key=lambda box: self._room(box, now), default=None)
+
+    def _room(self, box: Sandbox, now: float) -> int:
+        if self.is_draining or box.stage is not Stage.BUSY or not box.queue:
+            return 0
+        head = self.book.all[box.queue[0]]
+        if head.start is None or not head.sent or head.cancelled:
+            return 0
+        if is_long(now - head.head_at, head.start.timeout_ms):
+            return 0
+        return max(0, self.speeds.held(box.key) - len(box.queue))
+
+    def _permit(self, one: Attempt, start: Start, payload: bytes, now: float) -> list[Action]:
+        one.permit(start, payload, now)
+        return [act.FetchParams(one.id, start.size)] if one.fetches else []
+
+    def _wait(self, one: Attempt, now: float) -> list[Action]:
+        """Queue for the next sandbox of the key; have one made for each that waits."""
+        if self.book.wait(one) > self.pool.making(one.key):
+            return self.pool.make(one.key, now)
+        return []
+
+    def _give(self, box: Sandbox, one: Attempt, now: float) -> list[Action]:
+        one.box = box.name
+        box.queue.append(one.id)
+        if one.start:
+            return self._go(one, now)
+        if one.ready_said:
+            return []
+        one.ready_said = True
+        return [act.SayReady(one.id)]
+
+    def _go(self, one: Attempt, now: float) -> list[Action]:
+        """Hand an attempt over, once it has permission, params and a sandbox."""
+        if one.sent or one.start is None or one.params is None or not one.box:
+            return []
+        if self.pool.sandboxes[one.box].stage is Stage.STOPPING:
+            # It is dying; once it is gone the attempt waits for another.
+            return []
+        one.sent = True
+        one.sent_at = one.head_at = now
+        start = one.start
+        return [
+            act.SendJob(one.box, one.id, start.timeout_ms, start.traceparent, one.params),
+        ]
+
+    def _free(self, box: Sandbox, now: float, *, made: bool = False) -> list[Action]:
+        """Give a sandbox that has nothing to do to whoever waits."""
+        if box.stage is Stage.STOPPING:
+            return []
+        if self.is_draining:
+            return self.pool.stop(box, now)
+        one = self.book.next(box.key)
+        if one is None:
+            return self.pool.rest(box, now)
+        one.cold = made
+        box.enter(Stage.BUSY, now)
+        return self._give(box, one, now)
+
+    # --- ending ---
+
+    def _sent_to(self, name: str, id_: Id) -> Attempt | None:
+        one = self.book.all.get(id_)
+        return one if one and one.sent and one.box == name else None
+
+    def _forget(self, one: Attempt) -> Sandbox | None:
+        self.book.remove(one)
+        box = self.pool.sandboxes.get(one.box)
+        if box and one.id in box.queue:
+            box.queue.remove(one.id)
+        return box
+
+    def _drop(self, one: Attempt, now: float, say: act.SayReturned | None) -> list[Action]:
+        """Forget an attempt that has not begun; its sandbox is free for another."""
+        orders: list[Action] = [say] if say else []
+        if one.fetches:
+            orders.append(act.ForgetParams(one.id))
+        return orders + self._after(self._forget(one), now)
+
+    def _finish(self, one: Attempt, answer: Action, now: float) -> list[Action]:
+        return [answer, *self._after(self._forget(one), now)]
+
+    def _after(self, box: Sandbox | None, now: float) -> list[Action]:
+        """Let the next attempt of a sandbox be its head, or free the sandbox."""
+        if box is None:
+            return []
+        if not box.queue:
+            return self._free(box, now)
+        self.book.promote(self.book.all[box.queue[0]], now)
+        return []
+
+    def _displaced(self, box: Sandbox, now: float) -> list[Action]:
+        """Let attempts whose sandbox died before they were sent wait for another."""
+        orders: list[Action] = []
+        for one in self.book.held(box):
+            box.queue.remove(one.id)
+            one.box = ""
+            orders += self._wait(one, now)
+        return orders
+
+    def _uncovered(
+        self, key: str, fault: Fault, reason: Reason, log: str, now: float
+    ) -> list[Action]:
+        """Return the attempts that waited for a sandbox that will not be."""
+        waiting = self.book.waiting(key)
+        orders: list[Action] = []
+        for one in waiting[: max(0, len(waiting) - self.pool.making(key))]:
+            say = act.SayReturned(one.id, fault, reason, log, owed=one.start is not None)
+            orders += self._drop(one, now, say=say)
+        return orders
+
+    def _judge(self, box: Sandbox, head: Attempt, now: float) -> list[Action]:
+        """Kill a miniworker that is late with an end."""
+        limit_s = head.permission.timeout_ms / 1000
+        cancelled = (one for one in self.book.held(box) if one.cancelled)
+        if any(now - one.cancelled_at > CANCEL_S for one in cancelled):
+            return self._kill(box, "it did not answer a cancel", now)
+        if now - head.head_at > limit_s + OVERDUE_S:
+            reason = Reason(code="timeout", message=f"it ran longer than {limit_s:g} s")
+            box.verdict = (head.id, Status.TIMEOUT, reason)
+            return self._kill(box, "it did not end an attempt in time", now)
+        return []
+
+    def _kill(self, box: Sandbox, why: str, now: float) -> list[Action]:
+        # From here on it gets nothing more; what it holds is answered when it has ended.
+        self.pool.doom(box, now)
+        return [act.Kill(box.name, why)]

@@ -1,0 +1,24 @@
+"""What the command line says about a node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from worker.pool import PoolSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that does not change in a life of a node."""
+
+    name: str
+    api: str
+    pub: str
+    slots: int
+    pool: PoolSettings
+    labels: dict[str, str] = field(default_factory=dict)
+    token: str = ""
+    cache_bytes: int = 4 << 30
+    build_s: float = 600.0
+    grace_s: float = 10.0
+    log_level: str = "info"
