@@ -124,7 +124,7 @@ class ConfinedSandbox:
         """Remove what this sandbox wrote; make a built bundle safe to share."""
         for name in ("work", "tmp", "root"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
-        if self._plan.build and self._uid is not None:
+        if self._plan.build:
             _give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
 
     # --- before the fork ---------------------------------------------------------------

@@ -223,7 +223,8 @@ def _mode(init: dict[str, Any], env: dict[str, str]) -> Script | Command:
     run = str(init["run"]).strip()
     if not run:
         raise Broken("function", "command_not_found", "neither run nor entry is given")
-    if SHELL.search(run):
+    # In single quotes nothing has a meaning to sh either.
+    if SHELL.search(re.sub("'[^']*'", "", run)):
         return Command(["/bin/sh", "-c", run])
     try:
         argv = shlex.split(run)

@@ -1,0 +1,44 @@
+"""Rigs by level of confinement; a level that this host does not have is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.miniworker.rig import LEVELS, Rig, probe
+
+
+@pytest.fixture(scope="session", params=LEVELS)
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the probe finds for each level."""
+    return probe(_open(tmp_path_factory.mktemp("tools")), request.param)
+
+
+@pytest.fixture(scope="module")
+def shared(found: dict[str, Any]) -> Iterator[Rig]:
+    """A zygote for the process driver, for all tests of a module."""
+    with Rig(found["settings"]) as rig:
+        yield rig
+
+
+@pytest.fixture
+def rig(shared: Rig) -> Iterator[Rig]:
+    """The shared zygote, with miniworkers of this test alone."""
+    yield shared
+    shared.clear()
+
+
+@pytest.fixture(scope="session")
+def strongest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The settings that a worker would use here."""
+    return probe(_open(tmp_path_factory.mktemp("best")), "auto")
+
+
+def _open(folder: Path) -> Path:
+    # A sandbox without a view of its own reaches its tools by their path on the host.
+    for parent in (folder, *folder.parents[:-2]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    return folder

@@ -1,0 +1,243 @@
+"""A worker's side of a zygote and its miniworkers, for tests: real processes, real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pytest
+import zmq
+
+from tests.conftest import eventually
+from wire import jobs
+from wire.codec import Message, encode
+from wire.messages import Outcome
+from wire.models import Function, Runtime, Spec
+
+ROOT = Path(__file__).parents[2]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
+LIMIT_S = 25.0
+LEVELS = ("bubblewrap", "uid", "rlimits")
+Driver = Literal["process", "fake"]
+
+
+def start(
+    *arguments: str, env: dict[str, str] | None = None, **more: Any
+) -> subprocess.Popen[bytes]:
+    """Start a command of the room."""
+    command = [sys.executable, "-P", "-m", "miniworker", *arguments]
+    return subprocess.Popen(command, env=ENV | (env or {}), **more)
+
+
+def probe(folder: Path, level: str) -> dict[str, Any]:
+    """Return what the probe says; skip the test if that level is not to be had."""
+    process = start(
+        *("probe", "--json", "--folder", str(folder), "--level", level),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = process.communicate(timeout=60)
+    if process.returncode != 0:
+        pytest.skip(f"level {level}: {err.decode()}")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+class Mini:
+    """One miniworker, as its worker sees it."""
+
+    def __init__(self, rig: Rig, name: str, pid: int) -> None:
+        self.rig = rig
+        self.name = name
+        self.pid = pid
+        self.route = b""
+
+    def send(self, message: Message, payload: bytes = b"") -> None:
+        self.rig.router.send_multipart([self.route, *encode(message, payload)])
+
+    def recv(self) -> tuple[Any, bytes]:
+        """Return the next message that is no heartbeat."""
+        while True:
+            message, payload = self.rig.recv(self.route)
+            if not isinstance(message, jobs.Heartbeat):
+                return message, payload
+
+    def specialise(self, spec: Spec, bundle: Path | str) -> Any:
+        self.send(jobs.Specialise(spec=spec, bundle=str(bundle)))
+        return self.recv()[0]
+
+    def job(self, call: int, params: bytes = b"{}", timeout_ms: int = 15_000) -> None:
+        self.send(jobs.Job(call=call, attempt=1, timeout_ms=timeout_ms), params)
+
+    def done(self) -> tuple[Outcome, bytes, str, str]:
+        """Return outcome, result, stdout and stderr of the next call that ends."""
+        message, payload = self.recv()
+        assert isinstance(message, jobs.Done), message
+        result, out, _ = message.sizes
+        stdout, stderr = payload[result : result + out], payload[result + out :]
+        return message.outcome, payload[:result], stdout.decode(), stderr.decode()
+
+    def call(
+        self, params: bytes = b"{}", timeout_ms: int = 15_000
+    ) -> tuple[Outcome, bytes, str, str]:
+        self.job(1, params, timeout_ms)
+        return self.done()
+
+    def stop(self) -> None:
+        self.send(jobs.Stop())
+        assert self.rig.exit_of(self.name).status == 0
+
+
+class Rig:
+    """A zygote and the ROUTER that its miniworkers connect to."""
+
+    def __init__(self, settings: dict[str, str] | None = None, folder: str = "") -> None:
+        self.settings = settings or {}
+        self.temporary = Path(tempfile.mkdtemp(prefix="skep-test-", dir="/tmp"))
+        self.temporary.chmod(0o755)
+        #: What the processes call their folder; may be relative to their cwd.
+        self.folder = folder
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(LIMIT_S)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.router = self.context.socket(zmq.ROUTER)
+        self.router.setsockopt(zmq.LINGER, 0)
+        self.router.bind(f"ipc://{self.temporary}/mini.sock")
+        fd = str(theirs.fileno())
+        self.cwd = self.temporary / folder if folder else self.temporary
+        self.cwd.mkdir(parents=True, exist_ok=True)
+        self.zygote = start("zygote", "--fd", fd, pass_fds=[int(fd)], cwd=self.cwd)
+        theirs.close()
+        self.count = 0
+        self._living: set[str] = set()
+        self._exits: dict[str, jobs.Exited] = {}
+        self._early: list[tuple[bytes, Message, bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _: BaseException | None,
+        __: TracebackType | None,
+    ) -> None:
+        self.socket.close()
+        try:
+            assert self.zygote.wait(LIMIT_S) == 0 or kind is not None
+        finally:
+            self.zygote.kill()
+            self.router.close()
+            self.context.term()
+            shutil.rmtree(self.temporary)
+
+    def spawn(self, driver: Driver = "process") -> Mini:
+        self.count += 1
+        name = f"m{self.count}"
+        endpoint = f"ipc://{self.temporary}/mini.sock"
+        order = jobs.Spawn(
+            miniworker=name,
+            endpoint=endpoint,
+            driver=driver,
+            folder=f"run/{name}",
+            settings=self.settings,
+        )
+        self.socket.send(jobs.encode_order(order))
+        mini = Mini(self, name, self._spawned(name))
+        mini.route = self._route(name)
+        return mini
+
+    def clear(self) -> None:
+        """End the miniworkers that there are."""
+        for name in self._living.copy():
+            if name not in self._exits:
+                self.socket.send(jobs.encode_order(jobs.Kill(miniworker=name)))
+            self.exit_of(name)
+        while self.router.poll(0):
+            self.router.recv_multipart()
+        self._early.clear()
+
+    def _spawned(self, name: str) -> int:
+        self._living.add(name)
+        while True:
+            packet = jobs.decode_order(self.socket.recv(65536))
+            if isinstance(packet, jobs.Exited):
+                self._exits[packet.miniworker] = packet
+            if isinstance(packet, jobs.Spawned) and packet.miniworker == name:
+                return packet.pid
+
+    def _route(self, name: str) -> bytes:
+        while True:
+            route, message, payload = self._next()
+            if isinstance(message, jobs.Up) and message.miniworker == name:
+                return route
+            self._early.append((route, message, payload))
+
+    def _next(self) -> tuple[bytes, Message, bytes]:
+        assert self.router.poll(int(LIMIT_S * 1000)), "no word from a miniworker"
+        route, *frames = self.router.recv_multipart()
+        return route, *jobs.FROM_MINIWORKER.decode(frames)
+
+    def recv(self, route: bytes) -> tuple[Message, bytes]:
+        for entry in self._early:
+            if entry[0] == route:
+                self._early.remove(entry)
+                return entry[1], entry[2]
+        while True:
+            whose, message, payload = self._next()
+            if whose == route:
+                return message, payload
+            self._early.append((whose, message, payload))
+
+    def exit_of(self, name: str) -> jobs.Exited:
+        while name not in self._exits:
+            packet = jobs.decode_order(self.socket.recv(65536))
+            if isinstance(packet, jobs.Exited):
+                self._exits[packet.miniworker] = packet
+        self._living.discard(name)
+        return self._exits.pop(name)
+
+    def bundle(self, files: dict[str, str]) -> Path:
+        """Make a bundle as a worker leaves it: readable by everybody."""
+        folder = self.cwd / f"bundle-{time.monotonic_ns()}"
+        folder.mkdir(mode=0o755)
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        return folder
+
+    def script(self, source: str, driver: Driver = "process", **function: Any) -> Mini:
+        """Return a miniworker that is ready to run this as test.py."""
+        mini = self.spawn(driver)
+        ready = mini.specialise(spec(**function), self.bundle({"test.py": source}))
+        assert isinstance(ready, jobs.Ready), ready
+        return mini
+
+
+def spec(*, runtime: dict[str, Any] | None = None, **function: Any) -> Spec:
+    runtime = {"path": "/ws", "run": "python3 test.py", **(runtime or {})}
+    return Spec(
+        function=Function(function_name="f", runtime_name="r", revision=3, **function),
+        runtime=Runtime(name="r", image="none", revision=1, **runtime),
+    )
+
+
+def gone(pid: int) -> None:
+    """Wait until a process has ended."""
+    eventually(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), what=f"pid {pid}")
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

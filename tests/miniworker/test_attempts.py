@@ -1,0 +1,258 @@
+"""The decisions of a miniworker: by examples, and by hypothesis with all that can cross."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from miniworker import agent
+from miniworker.attempts import (
+    HEARTBEAT_S,
+    KILL_S,
+    Action,
+    Attempts,
+    Destroy,
+    Hand,
+    KillAttempt,
+    Tell,
+)
+from wire import jobs
+from wire.errors import ProtocolError
+from wire.models import Fault, Reason, Status
+
+CANCEL = Reason(code="cancelled", message="by its caller")
+
+
+def job(call: int, timeout_ms: int = 1000) -> jobs.Job:
+    return jobs.Job(call=call, attempt=1, timeout_ms=timeout_ms)
+
+
+def ok(serial: int, **more: Any) -> agent.Result:
+    return agent.Result(attempt=serial, status="DONE", **more)
+
+
+def told(actions: list[Action]) -> list[Any]:
+    return [action.message for action in actions if isinstance(action, Tell)]
+
+
+def statuses(actions: list[Action]) -> list[tuple[int, Status | None]]:
+    """What was answered: (call, status), None for handed back."""
+    answers: list[tuple[int, Status | None]] = []
+    for message in told(actions):
+        if isinstance(message, jobs.Done):
+            answers.append((message.call, message.outcome.status))
+        if isinstance(message, jobs.Returned):
+            answers.append((message.call, None))
+    return answers
+
+
+def test_the_first_is_handed_over_and_the_next_waits() -> None:
+    attempts = Attempts("m1")
+    first = attempts.job(job(1), b"p", 0.0)
+    assert [type(a) for a in first] == [Hand]
+    assert attempts.job(job(2), b"", 0.1) == []
+    end = attempts.result(ok(1, sizes=(2, 0, 1)), b"42e", 0.5)
+    assert isinstance(end[0], Tell)
+    assert end[0].payload == b"42e"
+    assert isinstance(end[1], Hand)
+    assert end[1].held.job.call == 2
+    done = told(end)[0]
+    assert done.sizes == (2, 0, 1)
+    assert done.outcome.duration_ms == pytest.approx(500)
+
+
+def test_the_clock_of_a_call_begins_when_it_becomes_head() -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1, 1000), b"", 0.0)
+    attempts.job(job(2, 1000), b"", 0.0)
+    attempts.result(ok(1), b"", 0.9)
+    assert not [a for a in attempts.tick(1.8) if isinstance(a, KillAttempt)]
+    assert [KillAttempt(2)] == [a for a in attempts.tick(1.9) if isinstance(a, KillAttempt)]
+    done = told(attempts.exited(agent.Exit(attempt=2, began=True, sizes=(3, 0)), b"log", 2.0))[
+        0
+    ]
+    assert done.outcome.status is Status.TIMEOUT
+    assert done.outcome.reason.code == "timeout"
+    assert done.sizes == (0, 3, 0)
+    assert done.outcome.waited_ms == pytest.approx(900)
+
+
+def test_an_agent_that_does_not_kill_in_time_loses_its_sandbox() -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1, 1000), b"", 0.0)
+    attempts.job(job(2, 1000), b"", 0.0)
+    assert KillAttempt(1) in attempts.tick(1.0)
+    assert attempts.wake_at() is not None
+    assert Destroy() in attempts.tick(1.0 + KILL_S)
+    end = attempts.gone(1, False, 2.1)
+    assert statuses(end) == [(1, Status.TIMEOUT), (2, None)]
+    assert isinstance(told(end)[-1], jobs.Broken)
+    assert attempts.gone(1, False, 2.2) == []
+
+
+def test_a_result_that_crosses_a_kill_wins() -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1, 1000), b"", 0.0)
+    attempts.tick(1.0)
+    assert statuses(attempts.result(ok(1), b"", 1.1)) == [(1, Status.DONE)]
+
+
+def test_cancel_hands_back_what_waits_and_kills_the_head() -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1), b"", 0.0)
+    attempts.job(job(2), b"", 0.0)
+    assert statuses(attempts.cancel(2, 1, CANCEL, 0.1)) == [(2, None)]
+    assert attempts.cancel(1, 2, CANCEL, 0.1) == []
+    assert attempts.cancel(1, 1, CANCEL, 0.1) == [KillAttempt(1)]
+    assert attempts.cancel(1, 1, CANCEL, 0.2) == []
+    end = attempts.exited(agent.Exit(attempt=1, began=True), b"", 0.3)
+    assert statuses(end) == [(1, Status.CANCELLED)]
+    assert attempts.is_idle
+
+
+def test_a_cancelled_call_that_had_not_begun_is_handed_back() -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1), b"", 0.0)
+    attempts.cancel(1, 1, CANCEL, 0.1)
+    end = attempts.exited(agent.Exit(attempt=1, began=False), b"", 0.3)
+    assert statuses(end) == [(1, None)]
+
+
+@pytest.mark.parametrize(
+    ("mark", "oom", "status"),
+    [
+        (0, False, None),
+        (0, True, None),
+        (1, False, Status.LOST),
+        (1, True, Status.OOM),
+        (None, False, Status.LOST),
+    ],
+)
+def test_the_mark_decides_what_a_dying_sandbox_takes_with_it(
+    mark: int | None, oom: bool, status: Status | None
+) -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1), b"", 0.0)
+    attempts.job(job(2), b"", 0.0)
+    end = attempts.gone(mark, oom, 0.5)
+    assert statuses(end) == [(1, status), (2, None)]
+    broken = told(end)[-1]
+    assert isinstance(broken, jobs.Broken)
+    assert broken.fault is Fault.NONE
+    assert statuses(attempts.job(job(3), b"", 0.6)) == [(3, None)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (agent.Result(attempt=2, status="DONE"), b""),
+        (agent.Result(attempt=1, status="DONE"), b"more than announced"),
+        (agent.Result(attempt=1, status="DONE", code="raised"), b""),
+        (agent.Result(attempt=1, status="FAILED"), b""),
+        (agent.Exit(attempt=1, began=True), b""),
+    ],
+)
+def test_what_contradicts_itself_is_a_violation(answer: tuple[Any, bytes]) -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1), b"", 0.0)
+    message, body = answer
+    with pytest.raises(ProtocolError) as caught:
+        if isinstance(message, agent.Result):
+            attempts.result(message, body, 0.1)
+        else:
+            attempts.exited(message, body, 0.1)
+    end = attempts.violated(caught.value.message, 0.1)
+    assert end[0] == Destroy()
+    assert statuses(end) == [(1, Status.FAILED)]
+    assert isinstance(told(end)[-1], jobs.Broken)
+
+
+def test_it_beats_only_while_a_call_runs() -> None:
+    attempts = Attempts("m1")
+    assert attempts.wake_at() is None
+    assert attempts.tick(5.0) == []
+    attempts.job(job(1, 10_000), b"", 5.0)
+    assert attempts.wake_at() == 5.0 + HEARTBEAT_S
+    assert told(attempts.tick(6.0)) == [jobs.Heartbeat(call=1, attempt=1)]
+    assert attempts.tick(6.5) == []
+
+
+def test_stop_hands_back_and_says_nothing_more() -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1), b"", 0.0)
+    attempts.job(job(2), b"", 0.0)
+    end = attempts.stop(1.0)
+    assert end[0] == Destroy()
+    assert statuses(end) == [(1, Status.LOST), (2, None)]
+    assert not [m for m in told(end) if isinstance(m, jobs.Broken)]
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Whatever crosses, an attempt gets exactly one answer and never two run at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts = Attempts("m1")
+        self.now = 0.0
+        self.calls = 0
+        self.answers: dict[int, int] = {}
+        self.running: list[int] = []
+        self.closed = False
+
+    def do(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Hand):
+                self.running.append(action.held.serial)
+            if isinstance(action, Destroy) and not self.closed:
+                self.closed = True
+                self.do(self.attempts.gone(None, False, self.now))
+        for call, _ in statuses(actions):
+            self.answers[call] = self.answers.get(call, 0) + 1
+
+    @rule(timeout_ms=st.integers(1, 3000))
+    def job(self, timeout_ms: int) -> None:
+        self.calls += 1
+        self.do(self.attempts.job(job(self.calls, timeout_ms), b"", self.now))
+
+    @rule(dt=st.floats(0, 2))
+    def tick(self, dt: float) -> None:
+        self.now += dt
+        self.do(self.attempts.tick(self.now))
+
+    @rule(call=st.integers(1, 20))
+    def cancel(self, call: int) -> None:
+        self.do(self.attempts.cancel(call, 1, CANCEL, self.now))
+
+    @rule(serial=st.integers(0, 20), began=st.booleans(), result=st.booleans())
+    def answer(self, serial: int, began: bool, result: bool) -> None:
+        try:
+            if result:
+                self.do(self.attempts.result(ok(serial), b"", self.now))
+            else:
+                exit_ = agent.Exit(attempt=serial, began=began)
+                self.do(self.attempts.exited(exit_, b"", self.now))
+        except ProtocolError as error:
+            if self.calls % 7 == 0:
+                self.do(self.attempts.violated(error.message, self.now))
+
+    @precondition(lambda self: self.calls > 5)
+    @rule(mark=st.none() | st.integers(0, 20), oom=st.booleans())
+    def die(self, mark: int | None, oom: bool) -> None:
+        self.closed = True
+        self.do(self.attempts.gone(mark, oom, self.now))
+
+    @invariant()
+    def answered_at_most_once(self) -> None:
+        assert all(count == 1 for count in self.answers.values())
+        assert self.running == sorted(set(self.running))
+
+    @invariant()
+    def nothing_is_forgotten(self) -> None:
+        if self.attempts.is_idle:
+            assert len(self.answers) == self.calls
+
+
+TestAnyOrder = AnyOrder.TestCase
