@@ -44,6 +44,10 @@ class DemoScreen(Screen):
         what = what.partition(" (")[0]
         self.row(f"{name} {what}", self.last - before, "!" if warning else "")
 
+    def quote(self, text: str) -> None:
+        """Print a sentence below a row."""
+        click.echo("".join(f"      {line}\n" for line in text.splitlines()), nl=False)
+
     def timed(self, what: str, work: Callable[[], T], note: Callable[[T], str]) -> T:
         """Do some work; show it as a row."""
         begin = time.monotonic()
@@ -88,7 +92,7 @@ def _tour(site: Site, screen: DemoScreen) -> list[str]:
         "worker known", lambda: wait_for_workers(site), lambda found: f"{len(found)} up"
     )
     for worker in workers:
-        screen.row("sandbox", None, confinement(worker))
+        screen.quote(confinement(worker))
     with Client(site.url, token=site.token) as client:
         _register(client, screen)
         calls = [_roll(client, screen, which) for which in ("first, cold", "second, warm")]

@@ -45,11 +45,14 @@ class Hive:
         screen: Screen,
         environment: Mapping[str, str],
         supervisor: Supervisor | None = None,
+        *,
+        orphans_s: float = ORPHANS_S,
     ) -> None:
         self._plan = plan
         self._folder = folder
         self._screen = screen
         self._environment = environment
+        self._orphans_s = orphans_s
         self._supervisor = supervisor or Supervisor(plan.stages)
         self._lives: dict[str, Life] = {}
         self._logs: dict[str, LogFile] = {}
@@ -188,7 +191,7 @@ class Hive:
 
     async def _outlive_orphans(self) -> None:
         """Wait for what killed children left behind; kill what does not end by itself."""
-        end = time.monotonic() + ORPHANS_S
+        end = time.monotonic() + self._orphans_s
         while living := reap(self._orphans()):
             if time.monotonic() > end:
                 for pid in living:

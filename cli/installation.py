@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from skep import Client, NotReachable, Worker
 #: How long the block of facts waits for the workers to be known at the api.
 WORKERS_KNOWN_S: Final = 15.0
 _PAUSE_S: Final = 0.05
+#: Of a long sentence in the block of facts, in columns.
+WIDTH: Final = 76
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def facts_of(site: Site) -> list[tuple[str, str]]:
 
 def confinement(worker: Worker) -> str:
     """Say which sandbox a worker uses and what that confines."""
-    return f"{worker['sandbox']}: {worker['isolation']}"
+    return textwrap.fill(f"{worker['sandbox']}: {worker['isolation']}", WIDTH)
 
 
 def wait_for_workers(site: Site) -> list[Worker]:

@@ -41,9 +41,9 @@ class Screen:
                 self._echo(f"  {label if number == 0 else '':<9} {line}")
         self._echo("")
 
-    def row(self, what: str, took_s: float | None, note: str = "") -> None:
+    def row(self, what: str, took_s: float, note: str = "") -> None:
         """Show one row of the demo's table on stdout."""
-        took = "" if took_s is None else f"{took_s * 1000:,.1f} ms"
+        took = f"{took_s * 1000:,.1f} ms"
         self._echo(f"  {what:<34} {click.style(f'{took:>12}', fg='cyan')}  {note}".rstrip())
 
     def _echo(self, text: str, *, err: bool = False) -> None:

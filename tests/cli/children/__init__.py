@@ -1,0 +1,1 @@
+"""Small programs that play the children of a hive."""
