@@ -7,8 +7,18 @@ from dataclasses import dataclass, field
 
 from api.live import Live
 from wire.codec import Message
-from wire.messages import Cancel, Credit, Hello, Outcome, Prepare, Ready, Result, Returned
-from wire.messages import Start, Warm
+from wire.messages import (
+    Cancel,
+    Credit,
+    Hello,
+    Outcome,
+    Prepare,
+    Ready,
+    Result,
+    Returned,
+    Start,
+    Warm,
+)
 from wire.models import Function, Reason, Runtime, Spec, Status
 
 CANCELLED = Reason(code="cancelled", message="it was cancelled")
@@ -80,7 +90,7 @@ class ModelWorker:
             slots=self.slots,
             sandbox="fake",
             isolation="none",
-            running=tuple([*self.running, *self.kept]),
+            running=(*self.running, *self.kept),
         )
 
     def join(self, session: int) -> None:
