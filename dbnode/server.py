@@ -92,7 +92,19 @@ class Server:
         self._arrived.set()
 
     def _answer(self, peer: bytes, frame: bytes, answer: Answer) -> None:
-        self._link.send((peer, b"", records.alike(frame, records.encode_reply(answer))))
+        self._link.send((peer, b"", encoded(frame, answer)))
+
+
+def encoded(frame: bytes, answer: Answer) -> bytes:
+    """Return the frame that answers a request, in the request's encoding."""
+    try:
+        return records.alike(frame, records.encode_reply(answer))
+    except (ValueError, OverflowError, RecursionError) as error:
+        # Params may hold numbers that JSON can write and MessagePack cannot.
+        refusal = errors.BadRequest(
+            f"the answer cannot be said in MessagePack: {error}", hint="ask in JSON"
+        )
+        return records.alike(frame, records.encode_reply(refusal))
 
 
 def take(waiting: deque[Asked]) -> list[Asked]:

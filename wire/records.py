@@ -313,7 +313,13 @@ def is_json(frame: bytes) -> bool:
 
 def as_json(frame: bytes) -> bytes:
     """Return the frame as JSON; raise ``ValueError`` if it is neither."""
-    return frame if is_json(frame) else msgspec.json.encode(codec.unpack(frame))
+    if is_json(frame):
+        return frame
+    try:
+        return msgspec.json.encode(codec.unpack(frame))
+    except (TypeError, OverflowError) as error:
+        # Keys or extension types that JSON has no word for.
+        raise ValueError(str(error)) from error
 
 
 def alike(frame: bytes, reply: bytes) -> bytes:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import zmq
 
 from dbnode.desk import Asking, Desk
@@ -16,7 +17,7 @@ from dbnode.server import Asked, Server, take
 from dbnode.store import Changes
 from tests.conftest import soon
 from tests.dbnode.samples import record
-from wire import errors, records
+from wire import codec, errors, records
 from wire.sockets import bind, open_socket
 
 
@@ -120,6 +121,22 @@ def test_a_write_with_one_bad_record_stores_none_of_it() -> None:
     refused, unknown = desk.answer([mixed, records.GetCall(call_num=1)])
     assert isinstance(refused, errors.Conflict)
     assert isinstance(unknown, errors.UnknownCall)
+
+
+@pytest.mark.parametrize("number", ["1e999", "123456789012345678901234567890"])
+async def test_numbers_that_messagepack_cannot_say(number: str) -> None:
+    async with serving(MemoryStore()) as (context, endpoint, _):
+        socket = req(context, endpoint)
+        one = record(1, params=f"[{number}]".encode())
+        write_it = records.WriteCalls(api="api", epoch=1, records=(one,))
+        socket.send(records.encode_request(write_it))
+        assert b'"ok":true' in await reply(socket)
+        get = {"msgType": "getCall", "content": {"callNum": 1}}
+        socket.send(codec.pack(get))
+        answer = codec.unpack(await reply(socket))
+        assert answer["ok"] or answer["error"]["hint"] == "ask in JSON"
+        socket.send(records.encode_request(records.GetCall(call_num=1)))
+        assert f"[{number}]".encode() in await reply(socket)
 
 
 def asked(peer: bytes, *requests: Asking) -> list[Asked]:

@@ -91,6 +91,10 @@ def test_an_unknown_error_code_stays_an_error() -> None:
         (b'{"msgType":"getCall","content":{"callNum":"1"}}', "int"),
         (b"\x93\x01", "not a request"),
         (b"\xc1", "not a request"),
+        (b"\xd6\xff\x00\x00\x00\x01", "not a request"),
+        (b"\x81\xc4\x01\xff\x01", "not a request"),
+        (b"\x81\x91\x01\x01", "not a request"),
+        (b"\x81\xa7msgType\xd6\xff\x00\x00\x00\x01", "not a request"),
         (b"{" * 100_000, "not a request"),
     ],
 )
