@@ -1,0 +1,451 @@
+"""Dispatch by scenes: one situation each, events in, actions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
+
+from api.actions import Action, Ended, Hint, Send, Settled, Write
+from api.backlog import Backlog
+from api.dispatch import Dispatch, Output
+from api.live import Live, Phase
+from api.roster import Roster, Session
+from tests.api.model import ModelWorker, live, spec
+from wire.codec import Message
+from wire.liveness import Pulse
+from wire.messages import (
+    Cancel,
+    Credit,
+    Outcome,
+    Prepare,
+    Ready,
+    Recorded,
+    Result,
+    Returned,
+    Start,
+    Warm,
+)
+from wire.models import Reason, Status
+
+KEY = "default/dice@1.1"
+M = TypeVar("M", bound=Message)
+DONE = Outcome(status=Status.DONE, waited_ms=2.0, duration_ms=3.0, miniworker="m1")
+
+
+class Scene:
+    """Dispatch with a store that acknowledges on request, and all it decided."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.roster = Roster()
+        backlog = Backlog(max_calls=100, max_bytes=1 << 20)
+        self.dispatch = Dispatch(self.roster, backlog, api="api", epoch=1)
+        self.actions: list[Action] = []
+
+    def did(self, actions: Iterable[Action]) -> None:
+        self.actions += actions
+
+    def join(
+        self, name: str = "node1", *, life: int = 1, running: tuple[tuple[int, int], ...] = ()
+    ) -> Session:
+        hello = msgspec.structs.replace(ModelWorker(name, life=life).hello(), running=running)
+        route = f"{name}{life}{len(self.actions)}".encode()
+        session, actions = self.dispatch.hello(route, hello, ("e", 1), self.now)
+        self.did(actions)
+        return session
+
+    def credit(
+        self, session: Session, free: int, idle: int = 0, *, seen: int = 0, ahead: int = 0
+    ) -> None:
+        warm = (Warm(KEY, idle, ahead),)
+        credit = Credit(session=session.number, seen=seen, free=free, warm=warm)
+        self.did(self.dispatch.credit(session, credit, self.now))
+
+    def accept(self, num: int, *, sync: bool = True, idempotent: bool = False) -> Live:
+        call = live(num, sync=sync, now=self.now, of=spec(idempotent=idempotent))
+        self.did(self.dispatch.accept(call, self.now))
+        return call
+
+    def store(self) -> None:
+        writes = [a for a in self.actions if isinstance(a, Write)]
+        self.actions = [a for a in self.actions if not isinstance(a, Write)]
+        for write in writes:
+            self.did(self.dispatch.durable(write.live.num, write.live.rev, self.now))
+
+    def result(
+        self,
+        session: Session,
+        num: int,
+        attempt: int = 1,
+        outcome: Outcome = DONE,
+        number: int = 1,
+    ) -> None:
+        result = Result(
+            session=session.number, call=num, attempt=attempt, outcome=outcome, number=number
+        )
+        output = Output(b"1\n", b"out", b"err")
+        self.did(self.dispatch.result(session, result, output, self.now))
+
+    def ready(self, session: Session, num: int, attempt: int = 1) -> None:
+        ready = Ready(session=session.number, call=num, attempt=attempt)
+        self.did(self.dispatch.ready(session, ready, self.now))
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.did(self.dispatch.tick(self.now))
+
+    def sent(self, kind: type[M]) -> list[M]:
+        """Return the messages of a kind that were sent since the last time."""
+        found = [a.message for a in self.actions if isinstance(a, Send)]
+        self.actions = [
+            a for a in self.actions if not (isinstance(a, Send) and isinstance(a.message, kind))
+        ]
+        return [message for message in found if isinstance(message, kind)]
+
+
+def test_a_warm_synchronous_call_goes_at_once() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1)
+    (start,) = scene.sent(Start)
+    assert (start.call, start.attempt, start.key, start.timeout_ms) == (1, 1, KEY, 5000)
+    assert b'"params":null' in start.record
+    scene.now += 1
+    scene.result(session, 1)
+    assert (call.status, call.result, call.rev) == (Status.DONE, "1", 2)
+    public = call.call()
+    assert public.started_at == "2023-11-14T22:13:20.002Z"
+    assert public.finished_at == "2023-11-14T22:13:20.005Z"
+    assert public.attempts[0].miniworker == "m1"
+    assert scene.sent(Recorded) == []
+    scene.store()
+    assert [m.upto for m in scene.sent(Recorded)] == [1]
+    assert any(isinstance(a, Settled) for a in scene.actions)
+
+
+def test_an_asynchronous_call_is_durable_before_it_goes_and_again_before_start() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1, sync=False)
+    assert (call.phase, scene.sent(Start)) == (Phase.ACCEPTING, [])
+    scene.store()
+    assert (call.phase, scene.sent(Start)) == (Phase.PERMITTED, [])
+    assert (call.node_id, call.boot) == ("id-node1", "boot1")
+    scene.store()
+    assert len(scene.sent(Start)) == 1
+
+
+def test_a_repeatable_call_needs_no_write_before_start() -> None:
+    scene = Scene()
+    scene.credit(scene.join(), 1, 1)
+    scene.accept(1, sync=False, idempotent=True)
+    scene.store()
+    assert len(scene.sent(Start)) == 1
+
+
+def test_a_permitted_call_has_not_begun_when_its_session_is_lost() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1, sync=False)
+    scene.store()
+    scene.did(scene.dispatch.lost(session, scene.now))
+    assert (call.phase, call.node_id) == (Phase.QUEUED, None)
+    scene.store()
+    assert scene.sent(Start) == []
+
+
+def test_prepare_ready_start() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1)
+    scene.accept(1)
+    (prepare,) = scene.sent(Prepare)
+    assert prepare.budget_ms == 600_000
+    scene.ready(session, 1, attempt=2)
+    assert scene.sent(Start) == []
+    scene.ready(session, 1)
+    scene.ready(session, 1)
+    assert len(scene.sent(Start)) == 1
+    assert session.ledger.sent == 2
+
+
+def test_an_idle_sandbox_serves_what_was_prepared_first() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1)
+    scene.accept(1)
+    scene.accept(2)
+    scene.credit(session, 1, 1, seen=1)
+    assert [s.call for s in scene.sent(Start)] == [1]
+    scene.ready(session, 1)
+    assert scene.sent(Start) == []
+
+
+def test_places_ahead_cost_no_slot() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 0, ahead=2)
+    for num in (1, 2, 3):
+        scene.accept(num)
+    assert [s.call for s in scene.sent(Start)] == [1, 2]
+    assert len(scene.dispatch.calls) == 3
+
+
+def test_functions_take_turns() -> None:
+    scene = Scene()
+    session = scene.join()
+    for num in (1, 2, 3):
+        scene.accept(num)
+    other = live(4, sync=True, now=scene.now, of=spec("coin"))
+    scene.did(scene.dispatch.accept(other, scene.now))
+    scene.credit(session, 2)
+    assert [p.call for p in scene.sent(Prepare)] == [1, 4]
+
+
+def test_a_silent_node_is_waited_for_and_its_result_still_counts() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1)
+    scene.did(scene.dispatch.lost(session, scene.now))
+    assert (call.status, call.reason and call.reason.code) == (Status.RUNNING, "node_silent")
+    scene.passes(9.9)
+    again = scene.join(running=((1, 1),))
+    assert (call.phase, call.reason) == (Phase.STARTED, None)
+    scene.passes(60)
+    scene.result(again, 1)
+    assert call.status is Status.DONE
+
+
+def test_silence_beyond_timeout_and_five_seconds_is_loss() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1)
+    scene.did(scene.dispatch.lost(session, scene.now))
+    scene.passes(10.1)
+    assert (call.status, call.reason and call.reason.code) == (Status.LOST, "node_silent")
+
+
+def test_the_same_life_that_does_not_know_it_never_began_it() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1)
+    scene.did(scene.dispatch.lost(session, scene.now))
+    scene.credit(scene.join(), 1, 1)
+    assert [s.attempt for s in scene.sent(Start)] == [1, 2]
+    assert call.status is Status.RUNNING
+
+
+def test_a_late_result_of_an_older_attempt_changes_only_attempts() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1, idempotent=True)
+    scene.did(scene.dispatch.lost(session, scene.now))
+    other = scene.join("node2")
+    scene.credit(other, 1, 1)
+    assert [s.attempt for s in scene.sent(Start)] == [1, 2]
+    back = scene.join(running=((1, 1),))
+    assert [(c.call, c.attempt) for c in scene.sent(Cancel)] == [(1, 1)]
+    failed = Outcome(status=Status.FAILED, reason=Reason(code="raised", message="no"))
+    scene.result(back, 1, 1, failed)
+    assert (call.status, call.attempt) == (Status.RUNNING, 2)
+    assert [m.upto for m in scene.sent(Recorded)] == [1]
+    scene.result(other, 1, 2)
+    scene.result(other, 1, 2, failed, number=2)
+    assert (call.status, call.result) == (Status.DONE, "1")
+    assert sum(isinstance(a, Ended) for a in scene.actions) == 1
+
+
+def test_three_deaths_are_enough() -> None:
+    scene = Scene()
+    call = scene.accept(1, idempotent=True)
+    for life in (1, 2, 3):
+        session = scene.join(life=life)
+        scene.credit(session, 1, 1)
+        scene.did(scene.dispatch.lost(session, scene.now))
+    assert (call.status, len(call.tries)) == (Status.LOST, 3)
+
+
+def test_a_lost_sandbox_is_repeated_only_if_it_may_be() -> None:
+    died = Outcome(status=Status.LOST, reason=Reason(code="sandbox_lost", message="gone"))
+    for idempotent, status in ((True, Status.RUNNING), (False, Status.LOST)):
+        scene = Scene()
+        session = scene.join()
+        scene.credit(session, 2, 2)
+        call = scene.accept(1, idempotent=idempotent)
+        scene.result(session, 1, 1, died)
+        assert call.status is status
+
+
+def test_cancel_before_start_is_at_once_and_after_start_is_asked() -> None:
+    scene = Scene()
+    session = scene.join()
+    queued = scene.accept(1)
+    scene.did(scene.dispatch.cancel(1, scene.now))
+    assert queued.status is Status.CANCELLED
+    scene.credit(session, 1, 1)
+    started = scene.accept(2)
+    scene.did(scene.dispatch.cancel(2, scene.now))
+    scene.did(scene.dispatch.cancel(2, scene.now))
+    assert [c.call for c in scene.sent(Cancel)] == [2]
+    assert sum(isinstance(a, Hint) for a in scene.actions) == 1
+    assert started.status is Status.RUNNING
+    scene.passes(5.1)
+    assert (started.status, started.reason and started.reason.code) == (
+        Status.CANCELLED,
+        "unconfirmed",
+    )
+
+
+def test_a_result_that_was_first_wins_over_a_cancel() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1)
+    scene.did(scene.dispatch.cancel(1, scene.now))
+    scene.result(session, 1)
+    assert call.status is Status.DONE
+
+
+def test_a_cancelled_call_is_never_dispatched_again() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1, idempotent=True)
+    scene.did(scene.dispatch.cancel(1, scene.now))
+    scene.did(scene.dispatch.lost(session, scene.now))
+    scene.credit(scene.join(life=2), 4, 4)
+    assert call.status is Status.CANCELLED
+    assert len(scene.sent(Start)) == 1
+
+
+def test_what_keeps_coming_back_waits_a_little() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 9, 9)
+    scene.accept(1)
+    for attempt in (1, 2, 3):
+        returned = Returned(session=session.number, call=1, attempt=attempt)
+        scene.did(scene.dispatch.returned(session, returned, scene.now))
+    assert [s.attempt for s in scene.sent(Start)] == [1, 2, 3]
+    scene.passes(0.2)
+    assert [s.attempt for s in scene.sent(Start)] == [4]
+
+
+def test_an_acceptance_that_cannot_be_stored_is_withdrawn() -> None:
+    scene = Scene()
+    scene.credit(scene.join(), 1, 1)
+    call = scene.accept(1, sync=False)
+    scene.passes(5.1)
+    assert call.status is Status.CANCELLED
+    scene.store()
+    assert scene.sent(Start) == []
+    assert not scene.dispatch.calls
+
+
+def test_max_wait_ends_what_never_started() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1)
+    prepared, queued = scene.accept(1), scene.accept(2)
+    scene.passes(600.1)
+    for call in (prepared, queued):
+        assert (call.status, call.reason and call.reason.code) == (
+            Status.TIMEOUT,
+            "never_started",
+        )
+    assert [c.call for c in scene.sent(Cancel)] == [1]
+
+
+def test_a_silent_session_gets_nothing_new() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    scene.did(scene.dispatch.pulse(session, Pulse.SILENT, scene.now))
+    scene.accept(1)
+    assert scene.sent(Start) == []
+    scene.did(scene.dispatch.pulse(session, Pulse.ALIVE, scene.now))
+    assert len(scene.sent(Start)) == 1
+
+
+def test_the_window_of_bytes_closes_and_opens() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 99, 99)
+    for num in range(1, 12):
+        call = live(num, sync=True, now=scene.now)
+        call.params = b"1" * (1 << 20)
+        scene.did(scene.dispatch.accept(call, scene.now))
+    assert len(scene.sent(Start)) == 8
+    credit = Credit(session=session.number, seen=8, free=99, received=4 << 20)
+    scene.did(scene.dispatch.credit(session, credit, scene.now))
+    assert len(scene.sent(Start)) == 3
+
+
+def recovered(
+    scene: Scene, *, sync: bool = False, idempotent: bool = False, node: str | None = None
+) -> Live:
+    call = live(7, sync=sync, now=scene.now, of=spec(idempotent=idempotent))
+    call.phase, call.rev, call.durable_rev = Phase.UNDECIDED, 3, 3
+    if node is not None:
+        call.begin_try(node)
+        call.node_id, call.boot, call.status = f"id-{node}", "boot1", Status.RUNNING
+    scene.dispatch.recover(call)
+    return call
+
+
+def test_unfinished_calls_are_judged_by_policy() -> None:
+    for policy, status in (("requeue", "PENDING"), ("fail", "LOST"), ("keep", "PENDING")):
+        scene = Scene()
+        call = recovered(scene)
+        scene.did(scene.dispatch.judge(policy, scene.now))  # type: ignore[arg-type]
+        assert call.status == status
+        scene.credit(scene.join(), 1, 1)
+        scene.store()
+        assert len(scene.sent(Start)) == (policy == "requeue")
+
+
+def test_unfinished_calls_that_may_have_started() -> None:
+    scene = Scene()
+    running = recovered(scene, node="node1")
+    session = scene.join(running=((7, 1),))
+    scene.did(scene.dispatch.judge("fail", scene.now))
+    assert running.phase.value == "started"
+    scene.result(session, 7)
+    assert running.status is Status.DONE
+
+    scene = Scene()
+    dead = recovered(scene, node="node1")
+    scene.join(life=2)
+    scene.did(scene.dispatch.judge("requeue", scene.now))
+    assert (dead.status, dead.reason and dead.reason.code) == (Status.LOST, "node_lost")
+
+    scene = Scene()
+    never = recovered(scene, node="node1")
+    scene.join()
+    scene.did(scene.dispatch.judge("requeue", scene.now))
+    assert never.status is Status.PENDING
+
+    scene = Scene()
+    away = recovered(scene, node="node1")
+    scene.did(scene.dispatch.judge("requeue", scene.now))
+    assert (away.status, away.reason and away.reason.code) == (Status.RUNNING, "node_silent")
+    scene.passes(10.1)
+    assert away.status is Status.LOST
+
+
+def test_a_synchronous_call_is_never_dispatched_again_after_a_restart() -> None:
+    for node in (None, "node1"):
+        scene = Scene()
+        call = recovered(scene, sync=True, idempotent=True, node=node)
+        scene.credit(scene.join(life=2), 1, 1)
+        scene.did(scene.dispatch.judge("requeue", scene.now))
+        assert (call.status, call.reason and call.reason.code) == (Status.LOST, "interrupted")
