@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ MAX_FRAME_BYTES: Final = 64 << 20
 BURST: Final = 256
 #: sockaddr_un holds 108 bytes with the closing NUL.
 IPC_PATH_BYTES: Final = 107
+MAX_PORT: Final = 65_535
 
 OnMessage = Callable[[list[bytes]], None]
 
@@ -53,7 +55,9 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
         BadRequest: the address is taken, or cannot be bound; the message names it.
     """
     path = endpoint.removeprefix("ipc://")
-    if path != endpoint:
+    if path == endpoint:
+        _check_tcp(endpoint)
+    else:
         _check_path(path)
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
@@ -64,6 +68,16 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
             hint="another process may use it: choose another port, or stop that process",
         ) from error
     return socket.get_string(zmq.LAST_ENDPOINT)
+
+
+def _check_tcp(endpoint: str) -> None:
+    # ZeroMQ takes "99999" and "30x" for some port that nobody meant.
+    match = re.fullmatch(r"tcp://.+:(\*|\d{1,5})", endpoint)
+    if not match or (match[1] != "*" and int(match[1]) > MAX_PORT):
+        raise BadRequest(
+            f"{endpoint!r} is no address to listen on",
+            hint="say tcp://127.0.0.1:3003 (or port * for a free one), or ipc://some/path",
+        )
 
 
 def _check_path(path: str) -> None:

@@ -147,3 +147,12 @@ def test_ipc_paths_may_be_relative_and_not_too_long(
         assert (deep / "run" / "workers").is_socket()
         with pytest.raises(BadRequest, match="longer than 107 bytes"):
             bind(socket, f"ipc://{deep}/run/other")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["tcp://127.0.0.1:99999", "tcp://127.0.0.1:30x", "tcp://127.0.0.1", "127.0.0.1:3003", ""],
+)
+def test_what_is_no_address_is_refused(endpoint: str) -> None:
+    with context() as made, pytest.raises(BadRequest, match="no address to listen on"):
+        bind(made.socket(zmq.ROUTER), endpoint)
