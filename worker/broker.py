@@ -131,6 +131,13 @@ class Broker(Placing):
                 orders += self.pool.stop(box, now)
         return orders
 
+    def abandon(self, why: str, now: float) -> list[Action]:
+        """End all that runs, whatever becomes of it: the node leaves."""
+        orders: list[Action] = []
+        for box in self.pool:
+            orders += self.exited(box.name, why, now)
+        return orders
+
     # --- from miniworkers and what makes them ---
 
     def up(self, name: str, now: float) -> list[Action]:

@@ -26,6 +26,7 @@ from wire.jobs import Built
 from wire.models import Fault, Package, Reason, Spec
 from wire.process import spawn
 from worker.fetcher import Fetcher, NotFetched
+from worker.flights import Flights
 from worker.folder import NodeFolder
 
 log = logging.getLogger(__name__)
@@ -67,13 +68,16 @@ class Bundles:
         self._fetcher = fetcher
         self._build = build
         self._cache_bytes = cache_bytes
-        self._flights: dict[str, asyncio.Task[Path]] = {}
+        self._bundle_flights = Flights()
+        self._package_flights = Flights()
+        #: Packages that are being unpacked.
+        self._reading: list[str] = []
         self._users: dict[str, str] = {}
         self._whole = _read_markers(folder)
         self._building = asyncio.Semaphore(PARALLEL)
 
     def __repr__(self) -> str:
-        return f"<Bundles: {len(self._whole)} whole, {len(self._flights)} being made>"
+        return f"<Bundles: {len(self._whole)} whole, {len(self._bundle_flights)} being made>"
 
     async def acquire(self, user: str, spec: Spec) -> Path:
         """Return the bundle of this revision, made if need be; ``user`` counts as using it.
@@ -87,31 +91,24 @@ class Bundles:
         if name is not None:
             (self._folder.whole / name).touch()
             return self._folder.bundles / name
-        task = self._flights.get(key)
-        if task is None:
-            task = self._flights[key] = spawn(self._fly(key, spec), f"bundle of {spec.key}")
-        # One who leaves must not end it for the others.
-        return await asyncio.shield(task)
+        return await self._bundle_flights.join(key, lambda: self._fly(key, spec))
 
     def release(self, user: str) -> None:
         """Count a user no more."""
-        self._users.pop(user, None)
+        if self._users.pop(user, None) is not None:
+            spawn(self._trim(self._cache_bytes), "trimming the cache")
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = list(self._flights.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._bundle_flights.close()
+        await self._package_flights.close()
 
     async def _fly(self, key: str, spec: Spec) -> Path:
-        try:
-            async with self._building:
-                name = await self._make_or_clear(key, spec)
-            self._whole[key] = name
-            return self._folder.bundles / name
-        finally:
-            del self._flights[key]
+        async with self._building:
+            name = await self._make_or_clear(key, spec)
+        self._whole[key] = name
+        await self._trim(self._cache_bytes)
+        return self._folder.bundles / name
 
     async def _make_or_clear(self, key: str, spec: Spec) -> str:
         """Make it; when the disk is full, make room once and try once more."""
@@ -121,7 +118,7 @@ class Bundles:
             if error.reason.code != _NO_SPACE:
                 raise
         log.warning("the disk is full: evicting what is not in use")
-        await asyncio.to_thread(self._evict, 0)
+        await self._trim(0)
         return await self._make(key, spec)
 
     async def _make(self, key: str, spec: Spec) -> str:
@@ -140,13 +137,21 @@ class Bundles:
         if package is None:
             await asyncio.to_thread(place.mkdir)
         else:
-            file = await self._package(package)
-            await asyncio.to_thread(archive.unpack, file, place)
+            await self._unpack(package, place)
         if not spec.runtime.dependencies:
             return
         built = await self._build(spec, place)
         if built.reason is not None:
             raise NoBundle(built.fault, built.reason, built.log)
+
+    async def _unpack(self, package: Package, place: Path) -> None:
+        self._reading.append(package.sha256)
+        try:
+            sha256 = package.sha256
+            file = await self._package_flights.join(sha256, lambda: self._package(package))
+            await asyncio.to_thread(archive.unpack, file, place)
+        finally:
+            self._reading.remove(package.sha256)
 
     async def _package(self, package: Package) -> Path:
         """Return the file of a package; fetched, and hashed as a whole, at most twice."""
@@ -180,36 +185,35 @@ class Bundles:
     # --- the cache ---
 
     def _mark(self, name: str, key: str) -> None:
-        """Say that a bundle is whole, once all of it is on the disk; then trim the cache."""
+        """Say that a bundle is whole."""
         size = _tree_bytes(self._folder.bundles / name)
         temp = self._folder.whole / f"{name}.new"
         temp.write_bytes(msgspec.json.encode(Marker(key, size)))
         temp.rename(self._folder.whole / name)
-        self._evict(self._cache_bytes, spare=name)
 
-    def _evict(self, keep_bytes: int, spare: str = "") -> None:
-        """Remove what was unused longest until the rest is small enough."""
-        used = {self._whole.get(key) for key in self._users.values()} | {spare}
-        packages = [path for path in self._folder.packages.iterdir() if not path.suffix]
-        markers = [path for path in self._folder.whole.iterdir() if not path.suffix]
-        sizes = {path: path.stat().st_size for path in packages}
-        sizes |= {path: _marker(path).bytes for path in markers}
+    async def _trim(self, keep_bytes: int) -> None:
+        """Remove what was unused longest until the rest is small enough.
+
+        What goes is chosen and hidden at once, on the loop: nobody can acquire it meanwhile.
+        """
+        used = {self._whole.get(key) for key in self._users.values()} | {*self._reading}
+        sizes = {path: path.stat().st_size for path in _plain(self._folder.packages)}
+        sizes |= {path: _marker(path).bytes for path in _plain(self._folder.whole)}
         total = sum(sizes.values())
         for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
             if total <= keep_bytes:
                 return
             if path.name not in used:
                 total -= sizes[path]
-                self._remove(path)
+                await self._remove(path)
 
-    def _remove(self, path: Path) -> None:
-        # The marker first: without it a bundle does not exist.
+    async def _remove(self, path: Path) -> None:
         if path.parent == self._folder.whole:
             self._whole.pop(_marker(path).key, None)
-            path.unlink()
-            shutil.rmtree(self._folder.bundles / path.name, ignore_errors=True)
-        else:
-            path.unlink()
+        # A bundle's marker goes first: without it the bundle does not exist.
+        path.unlink()  # noqa: ASYNC240 - at once, before anybody can ask for it
+        bundle = self._folder.bundles / path.name
+        await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
 
 
 def bundle_key(spec: Spec) -> str:
@@ -229,8 +233,8 @@ def _explain(error: BaseException) -> BaseException:
     if isinstance(error, NotFetched):
         return NoBundle(Fault.NODE, error.reason)
     if isinstance(error, SkepError):
-        message = f"{error.message} ({error.hint})"
-        return NoBundle(Fault.FUNCTION, Reason(code=error.code, message=message))
+        reason = Reason(code="install_failed", message=f"{error.message} ({error.hint})")
+        return NoBundle(Fault.FUNCTION, reason)
     if isinstance(error, OSError):
         code = _NO_SPACE if error.errno in _FULL else "no_sandbox"
         return NoBundle(Fault.NODE, Reason(code=code, message=f"no bundle: {error}"))
@@ -245,6 +249,11 @@ def _read_markers(folder: NodeFolder) -> dict[str, str]:
         else:
             whole[_marker(path).key] = path.name
     return whole
+
+
+def _plain(folder: Path) -> list[Path]:
+    """Return the files of a folder that are not temporary."""
+    return [path for path in folder.iterdir() if not path.suffix]
 
 
 def _marker(path: Path) -> Marker:

@@ -29,7 +29,7 @@ class Lookup:
     ) -> None:
         self.replica = replica
         self._sync = sync
-        self._waiting: dict[str, asyncio.Future[Spec]] = {}
+        self._waiting: dict[str, asyncio.Future[Spec | None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._asked_at = -AGAIN_S
 
@@ -51,7 +51,10 @@ class Lookup:
             future.add_done_callback(lambda _: self._waiting.pop(key, None))
             self.replica.forget_missing(key)
             self._ask_soon(0.0)
-        return await asyncio.shield(future)
+        found = await asyncio.shield(future)
+        if found is None:
+            raise UnknownRevision(key)
+        return found
 
     def apply(self, message: Catalogue) -> None:
         """Take in a CATALOGUE, wherever it came from."""
@@ -59,10 +62,8 @@ class Lookup:
             self._ask_soon(random.uniform(0, JITTER_S))  # noqa: S311 - only spreads load
         for key, future in list(self._waiting.items()):
             spec = self.replica.spec(key)
-            if spec is not None:
+            if not future.done() and (spec or self.replica.is_missing(key)):
                 future.set_result(spec)
-            elif self.replica.is_missing(key):
-                future.set_exception(UnknownRevision(key))
 
     def stands(self, epoch: str, seq: int) -> None:
         """Compare with where an api stands: a lost last publication shows only so."""

@@ -50,6 +50,7 @@ class Minis:
         self._on_message = on_message
         self._on_dying = on_dying
         self._on_exit = on_exit
+        self._to_fork: list[str] = []
         self._last_words: dict[str, asyncio.TimerHandle] = {}
         #: Where each one is spoken to; None until its UP.
         self._peers: dict[str, bytes | None] = {}
@@ -57,7 +58,7 @@ class Minis:
         router = sockets.open_socket(context, zmq.ROUTER)
         sockets.bind(router, folder.endpoint)
         self._link = sockets.Link(router, 1 + FRAMES, self._read)
-        self.zygote = Zygote(self._heard, self._all_gone, log_level)
+        self.zygote = Zygote(self._heard, self._fork_again, self._all_gone, log_level)
 
     def __repr__(self) -> str:
         return f"<Minis: {len(self._peers)} live>"
@@ -70,8 +71,12 @@ class Minis:
         self.zygote.start()
 
     def spawn(self, name: str) -> None:
-        """Have a miniworker forked; if that fails it has ``exited`` soon."""
+        """Have a miniworker forked, by the next zygote if there is none now."""
         self._peers[name] = None
+        if not self._fork(name):
+            self._to_fork.append(name)
+
+    def _fork(self, name: str) -> bool:
         order = jobs.Spawn(
             miniworker=name,
             endpoint=self._folder.endpoint,
@@ -79,8 +84,12 @@ class Minis:
             folder=self._folder.miniworker(name),
             settings=self._kind.settings,
         )
-        if not self.zygote.send(order):
-            self._ended(name, "there is no zygote to fork it")
+        return self.zygote.send(order)
+
+    def _fork_again(self) -> None:
+        names, self._to_fork = self._to_fork, []
+        for name in names:
+            self.spawn(name)
 
     def tell(self, name: str, message: Message, payload: bytes = b"") -> None:
         """Send to a miniworker; one that has died is told nothing."""
@@ -94,7 +103,11 @@ class Minis:
 
     def kill(self, name: str) -> None:
         """End a miniworker now."""
-        self.zygote.send(jobs.Kill(miniworker=name))
+        if name in self._to_fork:
+            self._to_fork.remove(name)
+            self._ended(name, "there is no zygote to fork it")
+        else:
+            self.zygote.send(jobs.Kill(miniworker=name))
 
     def close(self) -> None:
         """End all of them and the zygote; close the socket."""
@@ -130,7 +143,7 @@ class Minis:
             self._ended(order.miniworker, _why(order.status))
 
     def _all_gone(self) -> None:
-        for name in list(self._peers):
+        for name in self._peers.keys() - set(self._to_fork):
             self._ended(name, "the zygote of this node died")
 
     def _ended(self, name: str, why: str) -> None:

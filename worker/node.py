@@ -104,6 +104,8 @@ class Node:
             await asyncio.wait_for(self._finished.wait(), self._settings.grace_s)
         except TimeoutError:
             log.warning("leaving with %r and %r", self.broker, self.results)
+            self._do(self.broker.abandon("its node was stopped", time.monotonic()))
+            self._settle()
         await self._close()
 
     async def _close(self) -> None:
@@ -333,8 +335,11 @@ class Node:
             self.uplink.say(message, payload)
         now = time.monotonic()
         ahead = self.broker.places_ahead(now)
-        idle = {} if self.broker.is_draining else self.broker.pool.counts()
-        credit = self.credits.next(number, self.broker.free, idle, ahead, WINDOW_STEP)
+        idle = (
+            {} if self.broker.is_draining or self.results.is_full else self.broker.pool.counts()
+        )
+        free = 0 if self.results.is_full else self.broker.free
+        credit = self.credits.next(number, free, idle, ahead, WINDOW_STEP)
         if credit is not None:
             self.uplink.say(credit)
         if ahead:

@@ -18,6 +18,9 @@ from worker.actions import End, Id, SayReturned
 #: A message of a result and its payload.
 Part = tuple[Result, bytes]
 _CHANNELS: Final = 4
+#: With more than this unRECORDED, nothing new is begun.
+MAX_ENDS: Final = 10_000
+MAX_BYTES: Final = 256 << 20
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class Results:
         self._sent_bytes = 0
         self._received = 0
         self._repeats = 0
+        self._bytes = 0
         self._owed: dict[Id, SayReturned] = {}
 
     def __repr__(self) -> str:
@@ -52,6 +56,11 @@ class Results:
     def __contains__(self, id_: Id) -> bool:
         return id_ in self._held
 
+    @property
+    def is_full(self) -> bool:
+        """Return whether the api is so far behind that credits must be withdrawn."""
+        return len(self._held) >= MAX_ENDS or self._bytes >= MAX_BYTES
+
     def ids(self) -> list[Id]:
         """Return the attempts whose ends are held."""
         return list(self._held)
@@ -60,6 +69,7 @@ class Results:
         """Keep an end; the first one of an attempt is the one that counts."""
         if end.id not in self._held:
             held = self._held[end.id] = Held(end)
+            self._bytes += _bytes(end)
             self._to_send.append(held)
 
     def owe(self, answer: SayReturned) -> None:
@@ -93,7 +103,7 @@ class Results:
         """Forget the ends with numbers up to this, and return their attempts."""
         done = [id_ for id_, held in self._held.items() if 0 < held.number <= upto]
         for id_ in done:
-            del self._held[id_]
+            self._bytes -= _bytes(self._held.pop(id_).end)
         return done
 
     def take(self) -> Iterator[Part]:
@@ -143,6 +153,10 @@ class Results:
 
     def _message(self, id_: Id, sizes: tuple[int, int, int, int]) -> Result:
         return Result(session=self._session, call=id_[0], attempt=id_[1], sizes=sizes)
+
+
+def _bytes(end: End) -> int:
+    return len(end.payload) + len(end.params) + len(end.record)
 
 
 def _pieces(

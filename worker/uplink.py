@@ -78,6 +78,10 @@ class Uplink:
     def start(self) -> None:
         """Join, and go on joining whenever a session is lost."""
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self.start)
+        self.tick()
+
+    def tick(self) -> None:
+        """Judge the session by the time that has passed."""
         if self._link is not None:
             # Whoever judges silence has read his socket first.
             self._link.drain()

@@ -28,10 +28,12 @@ class Zygote:
     def __init__(
         self,
         on_order: Callable[[Spawned | Exited], None],
+        on_start: Callable[[], None],
         on_death: Callable[[], None],
         log_level: str,
     ) -> None:
         self._on_order = on_order
+        self._on_start = on_start
         self._on_death = on_death
         self._log_level = log_level
         self._socket: socket.socket | None = None
@@ -61,6 +63,7 @@ class Zygote:
         loop = asyncio.get_running_loop()
         self._started_at = loop.time()
         loop.add_reader(ours.fileno(), self._read)
+        self._on_start()
 
     def send(self, order: Order) -> bool:
         """Give an order; return whether there is anybody to take it."""

@@ -10,6 +10,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,6 +153,44 @@ async def test_waiting_attempts_share_one_fetch_and_one_build(tmp_path: Path) ->
         assert len(api.of(m.Fetch)) == 1
         assert len(list((tmp_path / "d").glob("nodes/n1/bundles/*"))) == 1
         assert await worker.stop() == 0
+
+
+async def test_one_package_under_two_runtimes_is_fetched_once(tmp_path: Path) -> None:
+    with node(tmp_path / "d") as (api, _):
+        await joined(api)
+        other = items(package(), name="other", dependencies="true")
+        runtime, function = other
+        assert runtime.runtime is not None
+        assert function.function is not None
+        renamed = msgspec.structs.replace(runtime.runtime, name="python2")
+        moved = msgspec.structs.replace(function.function, runtime_name="python2")
+        pinned = (
+            msgspec.structs.replace(runtime, runtime=renamed),
+            msgspec.structs.replace(function, function=moved),
+        )
+        api.say(m.Catalogue(session=1, epoch="store-1", after=2, seq=2, pinned=pinned))
+        api.prepare(1)
+        api.prepare(2, key="default/other@1.1")
+        await api.get(m.Ready, 2)
+        assert len(api.of(m.Fetch)) == 1
+        assert len(list((tmp_path / "d").glob("nodes/n1/bundles/*"))) == 2
+
+
+async def test_bundles_that_nobody_uses_are_evicted(tmp_path: Path) -> None:
+    with node(tmp_path / "d", "--cache-bytes", "1", "--idle", "0") as (api, _):
+        await joined(api)
+        await api.call(1)
+        await soon(lambda: m.Warm(KEY, 0) in api.of(m.Credit)[-1].warm)
+        other = package(b"other")
+        api.packages[sha(other)] = other
+        pinned = items(other, name="other")
+        api.say(m.Catalogue(session=1, epoch="store-1", after=2, seq=2, pinned=pinned))
+        whole = set((tmp_path / "d").glob("nodes/n1/bundles/*"))
+        api.prepare(2, key="default/other@1.1")
+        await api.get(m.Ready, 2)
+        bundles = tmp_path / "d/nodes/n1/bundles"
+        await soon(lambda: len(list(bundles.iterdir())) == 1)
+        assert set(bundles.iterdir()) != whole
 
 
 async def test_a_failed_install_is_the_functions_fault_with_its_log(tmp_path: Path) -> None:
@@ -353,7 +392,8 @@ async def test_a_drain_finishes_what_runs_and_hands_back_the_rest(tmp_path: Path
         assert worker.process.poll() is None
         api.say(m.Recorded(session=1, upto=1))
         await api.get(m.Bye)
-        assert await worker.stop() == 0
+        await soon(lambda: worker.process.poll() is not None)
+        assert worker.process.returncode == 0
 
 
 async def test_the_grace_of_a_drain_ends(tmp_path: Path) -> None:
@@ -364,6 +404,10 @@ async def test_the_grace_of_a_drain_ends(tmp_path: Path) -> None:
         api.start(1, {"sleep_s": 60})
         await soon(lambda: api.of(m.Credit)[-1].free == 1)
         assert await worker.stop() == 0
+        result, _ = await api.end(1)
+        assert result.outcome is not None
+        assert result.outcome.status is Status.LOST
+        await api.get(m.Bye)
 
 
 async def test_a_cut_lifeline_ends_it(tmp_path: Path) -> None:
