@@ -28,6 +28,7 @@ from wire.models import Function, Runtime, Spec
 
 LEVELS: Final = ("bubblewrap", "uid", "rlimits")
 TRY_S: Final = 20.0
+PRINTED_BYTES: Final = 4096
 #: Above all users of the host; in a container with fewer uids the second one is tried.
 UIDS: Final = (("1073741824", "268435456"), ("20000", "40000"))
 _OWN_ROOT: Final = (
@@ -126,13 +127,23 @@ def _try(settings: Settings) -> str | None:
 
 def _answer(writer: int, settings: Settings) -> None:
     error: str | None = "the probe failed"
+    # What a level that is not to be had complains of is told only if none is.
+    printed = os.memfd_create("printed")
+    os.dup2(printed, 2)
     try:
         error = _run(settings)
     except (SkepError, OSError) as caught:
         error = str(caught)
     finally:
+        if error is not None:
+            error += _last_line(printed)
         os.write(writer, json.dumps({"error": error}).encode())
         os._exit(0)
+
+
+def _last_line(printed: int) -> str:
+    lines = os.pread(printed, PRINTED_BYTES, 0).decode(errors="replace").strip().splitlines()
+    return f" ({lines[-1]})" if lines else ""
 
 
 def _run(settings: Settings) -> str | None:

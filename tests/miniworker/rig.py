@@ -24,7 +24,8 @@ from wire.messages import Outcome
 from wire.models import Function, Runtime, Spec
 
 ROOT = Path(__file__).parents[2]
-ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
+PATHS = (str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")]))
+ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)}
 LIMIT_S = 25.0
 LEVELS = ("bubblewrap", "uid", "rlimits")
 Driver = Literal["process", "fake"]
