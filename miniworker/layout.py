@@ -25,6 +25,7 @@ DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 #: Where pip puts a bundle's packages, inside the runtime's path.
 PACKAGES: Final = ".packages"
 LEAST_TMPFS: Final = 64 << 20
+SHARED_MEMORY: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,10 @@ def bwrap(view: View, program: str, command: list[str]) -> list[str]:
         argv += ["--bind", source, target]
     for target in view.memory_folders():
         argv += ["--perms", "1777", "--size", str(view.tmpfs_bytes), "--tmpfs", target]
-    argv += ["--symlink", "/tmp", "/var/tmp", "--chdir", "/"]  # noqa: S108 - inside
+    argv += ["--perms", "1777", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108
+    argv += ["--symlink", "/tmp", "/var/tmp"]  # noqa: S108 - inside
+    # These two are in memory, unlimited, and the user's own where bwrap runs as a user.
+    argv += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     return [*argv, "--", *_dropping(view, command)]
 
 
@@ -235,7 +239,7 @@ def _special(root: Path) -> None:
     for name in DEVICES:
         if Path("/dev", name).exists():
             _bind(f"/dev/{name}", _inside(root, f"/dev/{name}"), read_only=False)
-    _memory(root / "dev/shm", "mode=1777,size=64m", flags)
+    _memory(root / "dev/shm", f"mode=1777,size={SHARED_MEMORY}", flags)
     links = (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))
     for name, rest in links:
         (root / "dev" / name).symlink_to(f"/proc/self/fd{rest}")

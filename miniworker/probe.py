@@ -36,6 +36,13 @@ _OWN_ROOT: Final = (
     "the function asks for it"
 )
 _LIMITS: Final = "limits on memory, processes, files and priority, and a clean environment"
+#: Why there was nothing to try.
+ABSENT: Final = {
+    "auto": "no Python from 3.8 on that a sandbox could use was found",
+    "bubblewrap": "bwrap is not installed",
+    "uid": "only root can give each sandbox a user of its own",
+    "rlimits": "no Python from 3.8 on that a sandbox could use was found",
+}
 ISOLATION: Final = {
     (
         "bubblewrap",
@@ -62,8 +69,9 @@ def probe(folder: Path, level: str = "auto") -> dict[str, Any]:
             tools.sweep(folder.absolute(), Path(settings.tools))
             return _found(settings)
         errors.append(f"{settings.level}: {error}")
+    why = "; ".join(dict.fromkeys(errors)) or ABSENT[level]
     raise BadRequest(
-        f"no sandbox of level {level!r} can be made here: {'; '.join(dict.fromkeys(errors))}",
+        f"no sandbox of level {level!r} can be made here: {why}",
         hint="install bubblewrap, or try --level rlimits to run trusted code only",
     )
 
