@@ -27,7 +27,7 @@ from worker.bundles import Bundles
 from worker.catalogue import Replica
 from worker.credits import Credits
 from worker.errands import Errands
-from worker.fetcher import Fetcher, What
+from worker.fetcher import Fetcher
 from worker.folder import NodeFolder
 from worker.lookup import Lookup
 from worker.minis import Minis
@@ -37,6 +37,7 @@ from worker.sandbox import SandboxKind
 from worker.settings import Settings
 from worker.speed import LONG_HEAD_S
 from worker.uplink import Uplink
+from worker.voice import Voice
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,9 @@ class Node:
             log_level=settings.log_level,
         )
         self.uplink = Uplink(self._context, settings.api, settings.pub, self)
-        self.lookup = Lookup(Replica(), self._sync)
-        self.fetcher = Fetcher(self._fetch)
+        self.voice = Voice(self.uplink, self.results)
+        self.lookup = Lookup(Replica(), self.voice.sync)
+        self.fetcher = Fetcher(self.voice.fetch)
         self.builds = Builds(self.minis, settings.build_s)
         self.errands = Errands(
             self.broker,
@@ -145,7 +147,7 @@ class Node:
         self.credits.restart()
         self.results.open(welcome.session)
         for answer in self.results.owed():
-            self._returned(answer)
+            self.voice.returned(answer)
         self.fetcher.resume(self._loop.time())
         self.lookup.resume()
         self._settle_soon()
@@ -202,16 +204,6 @@ class Node:
         if id_ not in self.results:
             self._do(self.broker.cancel(id_, message.reason, now))
 
-    def _fetch(self, what: What, key: str, offset: int, credit: int) -> None:
-        if number := self.uplink.session.number:
-            self.uplink.say(
-                m.Fetch(session=number, what=what, key=key, offset=offset, credit=credit)
-            )
-
-    def _sync(self, epoch: str, seq: int, keys: tuple[str, ...]) -> None:
-        if number := self.uplink.session.number:
-            self.uplink.say(m.Sync(session=number, epoch=epoch, seq=seq, keys=keys))
-
     # --- miniworkers -----------------------------------------------------------------------
 
     def _from_mini(self, name: str, message: Message, payload: bytes) -> None:
@@ -252,8 +244,10 @@ class Node:
                 self.minis.order(order)
             case act.End():
                 self.results.hold(order)
-            case act.SayReady() | act.SayReturned():
-                self._answer(order)
+            case act.SayReady():
+                self.voice.ready(order)
+            case act.SayReturned():
+                self.voice.returned(order)
             case act.Spawn():
                 self.minis.spawn(order.sandbox)
             case act.Kill():
@@ -261,29 +255,6 @@ class Node:
                 self.minis.kill(order.sandbox)
             case _:
                 self.errands.order(order)
-
-    def _answer(self, order: act.SayReady | act.SayReturned) -> None:
-        if isinstance(order, act.SayReturned):
-            self._returned(order)
-        elif number := self.uplink.session.number:
-            call, attempt = order.id
-            self.uplink.say(m.Ready(session=number, call=call, attempt=attempt))
-
-    def _returned(self, order: act.SayReturned) -> None:
-        number = self.uplink.session.number
-        if number:
-            call, attempt = order.id
-            message = m.Returned(
-                session=number,
-                call=call,
-                attempt=attempt,
-                fault=order.fault,
-                reason=order.reason,
-                log=order.log,
-            )
-            self.uplink.say(message)
-        elif order.owed:
-            self.results.owe(order)
 
     # --- clocks ----------------------------------------------------------------------------
 
@@ -302,21 +273,7 @@ class Node:
         self.fetcher.tick(self._loop.time())
 
     def _beat(self) -> None:
-        number = self.uplink.session.number
-        if not number:
-            return
-        pool = self.broker.pool
-        beat = m.WorkerHeartbeat(
-            session=number,
-            seen=self.credits.seen,
-            received=self.credits.received,
-            running=len(self.broker.running()),
-            sandboxes=pool.alive(),
-            load=os.getloadavg()[0],
-            state="draining" if self.broker.is_draining else "up",
-            warm=tuple(sorted(pool.counts().items())),
-        )
-        self.uplink.say(beat)
+        self.voice.beat(self.broker, self.credits)
 
     def _settle_soon(self) -> None:
         """Send results and grants once for all that happens in one turn of the loop."""
@@ -335,10 +292,9 @@ class Node:
             self.uplink.say(message, payload)
         now = time.monotonic()
         ahead = self.broker.places_ahead(now)
-        idle = (
-            {} if self.broker.is_draining or self.results.is_full else self.broker.pool.counts()
-        )
-        free = 0 if self.results.is_full else self.broker.free
+        full = self.broker.is_draining or self.results.is_full
+        free = 0 if full else self.broker.free
+        idle = {} if full else self.broker.pool.counts()
         credit = self.credits.next(number, free, idle, ahead, WINDOW_STEP)
         if credit is not None:
             self.uplink.say(credit)

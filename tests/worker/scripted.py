@@ -103,7 +103,10 @@ class ScriptedApi:
 
     async def get(self, kind: type[M], count: int = 1) -> M:
         """Wait until there were so many of a kind; return the last one of them."""
-        await soon(lambda: len(self.of(kind)) >= count, what=f"{kind.__name__} {count}")
+        await soon(
+            lambda: len(self.of(kind)) >= count,
+            what=f"{kind.__name__} number {count}",
+        )
         return self.of(kind)[count - 1]
 
     async def welcome(self, *catalogue: Item, session: int = 1) -> m.Hello:
