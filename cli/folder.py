@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 #: A log file larger than this is moved aside; one older generation is kept.
 LOG_LIMIT_BYTES: Final = 4 * 1024 * 1024
 #: How long the processes of a killed ``skep up`` may take to notice and stop.
-HANDOVER_S: Final = 20.0
+HANDOVER_S: Final = 30.0
 
 
 class FolderInUse(Exception):

@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from cli.folder import Folder, LogFile
@@ -56,7 +57,8 @@ class Hive:
         self._supervisor = supervisor or Supervisor(plan.stages)
         self._lives: dict[str, Life] = {}
         self._logs: dict[str, LogFile] = {}
-        self._lifeline = self._lifeline_end = -1
+        #: A pipe for each stage (read end, write end): its children end when it does.
+        self._lifelines: list[tuple[int, int]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._not_ours: set[int] = set()
         #: Set when all children are ready, and when all are gone.
@@ -66,7 +68,7 @@ class Hive:
 
     def begin(self) -> None:
         """Start the first stage; the rest follows by itself."""
-        self._lifeline, self._lifeline_end = os.pipe()
+        self._lifelines = [os.pipe() for _ in self._plan.stages]
         adopt_orphans()
         self._not_ours = child_pids()
         self._act(self._supervisor.begin(time.monotonic()))
@@ -92,8 +94,8 @@ class Hive:
             rounds.cancel()
             if self._timer is not None:
                 self._timer.cancel()
-            os.close(self._lifeline)
-            os.close(self._lifeline_end)
+            for end in chain.from_iterable(self._lifelines):
+                os.close(end)
 
     def pids(self) -> dict[str, int]:
         """Return the process ids of the living children by name."""
@@ -127,8 +129,8 @@ class Hive:
                     self._plan.command(child, first=first),
                     folder=self._folder.path,
                     log=file,
-                    keep_fds=[self._folder.lock_fd] if self._folder.is_held else [],
-                    lifeline=self._lifeline,
+                    keep_fds=self._kept_by(child),
+                    lifeline=self._lifelines[self._stage_of(child)][0],
                     environment=self._environment,
                     on_ready=lambda facts: self._on_ready(child, facts),
                     on_exit=lambda status: self._on_exit(child, status),
@@ -137,6 +139,18 @@ class Hive:
             self._screen.error(f"{child} cannot be started: {error}")
             loop = asyncio.get_running_loop()
             loop.call_soon(self._on_exit, child, _NOT_STARTED)
+
+    def _kept_by(self, child: str) -> list[int]:
+        """Return what a child holds for as long as it lives: lock, earlier stages' lifelines.
+
+        So the stages end in the right order even after SIGKILL of this process: a DB node
+        hears of it only when no api is left that has something to record.
+        """
+        lock = [self._folder.lock_fd] if self._folder.is_held else []
+        return lock + [write for _, write in self._lifelines[: self._stage_of(child)]]
+
+    def _stage_of(self, child: str) -> int:
+        return next(n for n, stage in enumerate(self._plan.stages) if child in stage)
 
     def _send(self, child: str, number: signal.Signals, why: str) -> None:
         self._screen.step(child, why, warning=number is signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from cli.hive import Hive
 from cli.life import environment
 from cli.screen import Screen
 from cli.supervisor import Supervisor
-from tests.conftest import children, soon
+from tests.conftest import children, eventually, soon
 
 CHILD = Path(__file__).parent / "children" / "child.py"
 
@@ -187,3 +188,30 @@ async def test_warnings_of_children_reach_the_user(
     await hive.finish()
     folder.release()
     assert "WARNING db: a word to the user" in capsys.readouterr().err
+
+
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from cli.folder import Folder
+from tests.cli.test_hive import Play, hive_of
+
+async def main() -> None:
+    folder = Folder(Path(sys.argv[1]) / "data")
+    play = Play(Path(sys.argv[1]) / "trace", {"db": "good"}, {"api": "good"}, {"w": "good"})
+    hive = hive_of(play, folder)
+    hive.begin()
+    await hive.finish()
+
+asyncio.run(main())
+"""
+
+
+def test_the_order_of_stopping_holds_even_when_the_parent_is_killed(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    command = [sys.executable, "-c", PARENT, str(tmp_path)]
+    with subprocess.Popen(command, env=environment(None), stderr=subprocess.DEVNULL) as parent:
+        eventually(lambda: trace.exists() and "start w" in trace.read_text())
+        parent.kill()
+    eventually(lambda: trace.read_text().count("stop") == 3)
+    assert trace.read_text().split("\n")[3:6] == ["stop w", "stop api", "stop db"]

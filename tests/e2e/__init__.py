@@ -1,0 +1,1 @@
+"""Everything together, as a user has it: real processes, curl itself."""
