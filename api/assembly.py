@@ -18,6 +18,8 @@ class _Parts:
         default_factory=lambda: tuple(bytearray() for _ in range(CHANNELS))
     )
     size: int = 0
+    #: More came than may be kept: the bytes are dropped, the end still counts.
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Whole:
     result: bytes
     stdout: bytes
     stderr: bytes
+    #: It was larger than may be, and its bytes are gone.
+    over: bool = False
 
 
 class Assembly:
@@ -44,28 +48,38 @@ class Assembly:
         """Take a part; return the whole if it was the end.
 
         Raises:
-            ProtocolError: the sizes do not fit the payload, or it grows too large.
+            ProtocolError: the sizes do not fit the payload.
         """
         slices = _cut(message.sizes, payload)
         key = (message.session, message.call, message.attempt)
         if message.outcome is not None and key not in self._parts:
-            return Whole(*slices)
+            return _whole(slices)
         parts = self._parts.setdefault(key, _Parts())
-        parts.size += len(payload)
-        if parts.size > self._max_bytes:
-            del self._parts[key]
-            raise ProtocolError(f"the result of call {message.call} is over every limit")
-        for channel, piece in zip(parts.channels, slices, strict=True):
-            channel.extend(piece)
+        self._append(parts, slices, len(payload))
         if message.outcome is None:
             return None
         del self._parts[key]
-        return Whole(*map(bytes, parts.channels))
+        return _whole([bytes(channel) for channel in parts.channels], over=parts.over)
+
+    def _append(self, parts: _Parts, slices: list[bytes], size: int) -> None:
+        parts.size += size
+        if parts.size > self._max_bytes:
+            parts.over = True
+            for channel in parts.channels:
+                channel.clear()
+        else:
+            for channel, piece in zip(parts.channels, slices, strict=True):
+                channel.extend(piece)
 
     def drop(self, session: int) -> None:
         """Forget the parts of a session that is over: they are sent again."""
         for key in [key for key in self._parts if key[0] == session]:
             del self._parts[key]
+
+
+def _whole(channels: list[bytes], *, over: bool = False) -> Whole:
+    params, result, stdout, stderr = channels
+    return Whole(params, result, stdout, stderr, over)
 
 
 def _cut(sizes: tuple[int, ...], payload: bytes) -> list[bytes]:

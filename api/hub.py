@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+import msgspec
 import zmq
 
 from api.actions import Action
-from api.assembly import Assembly
+from api.assembly import Assembly, Whole
 from api.catalogue import Catalogue
 from api.courier import Courier
 from api.dispatch import Dispatch, Output
@@ -43,6 +44,7 @@ from wire.messages import (
     WorkerHeartbeat,
 )
 from wire.messages import Catalogue as CatalogueMessage
+from wire.models import Reason, Status
 from wire.sockets import Link, bind, open_socket
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class Hub:
         catalogue: Catalogue,
         courier: Courier,
         assembly: Assembly,
+        max_result: int,
         perform: Perform,
         adopt: Adopt,
     ) -> None:
@@ -79,6 +82,7 @@ class Hub:
         self._catalogue = catalogue
         self._courier = courier
         self._assembly = assembly
+        self._max_result = max_result
         self._perform = perform
         self._adopt = adopt
         self._liveness: Liveness[int] = Liveness()
@@ -151,7 +155,10 @@ class Hub:
         self._liveness.heard(session.number, boot_time())
         session.heard_ms = time.time_ns() // 1_000_000
         session.received_bytes += len(payload)
-        self._handlers[type(message)](session, message, payload)
+        try:
+            self._handlers[type(message)](session, message, payload)
+        except ProtocolError as error:
+            self._reject(route, frames[1], error)
         if session.received_bytes - session.told_bytes >= TELL_BYTES:
             self._tell(session)
 
@@ -206,6 +213,11 @@ class Hub:
         whole = self._assembly.add(result, payload)
         if whole is None:
             return
+        if whole.over or len(whole.result) > self._max_result:
+            result, whole = (
+                _too_large(result, self._max_result),
+                Whole(whole.params, b"", b"", b""),
+            )
         output = Output(whole.result, whole.stdout, whole.stderr)
         if result.call not in self._dispatch.calls and result.record:
             self._adopt(session, result, output, whole.params)
@@ -241,3 +253,14 @@ class Hub:
             received=session.received_bytes,
         )
         self.send(session, heartbeat)
+
+
+def _too_large(result: Result, limit: int) -> Result:
+    """Return the end of an attempt whose result may not be kept."""
+    if result.outcome is None or result.outcome.status is not Status.DONE:
+        return result
+    reason = Reason(code="result_too_large", message=f"its result is over {limit} bytes")
+    outcome = msgspec.structs.replace(
+        result.outcome, status=Status.FAILED, reason=reason, result_type="text"
+    )
+    return msgspec.structs.replace(result, outcome=outcome)

@@ -96,6 +96,7 @@ class Service:
             courier=self.courier,
             # What may come beside a result: the params of a repeated one, and logs.
             assembly=Assembly(limits.result + limits.params + (1 << 20)),
+            max_result=limits.result,
             perform=self.perform,
             adopt=self._adopt,
         )

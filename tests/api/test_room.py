@@ -303,3 +303,49 @@ async def test_a_second_api_of_that_name_fences_the_first() -> None:
             assert response.status in (202, 503)
         await soon(lambda: first.status is not None)
         assert first.status == 1
+
+
+async def test_who_waits_when_the_api_stops_gets_a_promise() -> None:
+    async with open_room() as room:
+        await room.register()
+        worker = await room.worker()
+        worker.credit(1, dice=1)
+        asking = asyncio.ensure_future(room.invoke("?wait=60"))
+        start, params = await worker.start()
+        assert room.api is not None
+        assert await asyncio.to_thread(room.api.end) == 0
+        status, answer = await asking
+        assert (status, answer["status"], answer["callNum"]) == (202, "RUNNING", start.call)
+        worker.close()
+        await room.start_api()
+        again = await room.worker(running=[(start.call, 1)])
+        again.result(start.call, 1, record=start.record, params=params)
+        _, answer, _ = await room.ask("GET", f"/call/{start.call}?wait=20")
+        assert answer["status"] == "DONE"
+
+
+async def test_a_result_over_the_limit_fails_its_call_alone() -> None:
+    async with open_room("--max-result", "100") as room:
+        await room.register()
+        worker = await room.worker()
+        worker.credit(1, dice=1)
+        asking = asyncio.ensure_future(room.invoke("?wait=20"))
+        start, _ = await worker.start()
+        worker.result(start.call, 1, b"x" * 101)
+        _, answer = await asking
+        assert (answer["status"], answer["result"]) == ("FAILED", "")
+        assert answer["reason"]["code"] == "result_too_large"
+        await worker.next(Recorded)
+
+
+async def test_unfinished_fail() -> None:
+    async with open_room("--unfinished", "fail") as room:
+        await room.register()
+        worker = await room.worker()
+        _, waiting = await room.invoke()
+        assert room.api is not None
+        await asyncio.to_thread(room.api.end, signal.SIGKILL)
+        worker.close()
+        await room.start_api()
+        _, answer, _ = await room.ask("GET", f"/call/{waiting['callNum']}?wait=20")
+        assert (answer["status"], answer["reason"]["code"]) == ("LOST", "interrupted")
