@@ -8,8 +8,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 
-def descendants(pid: int) -> set[int]:
-    """Return the pids of all that descend from a process, the ended but unreaped too."""
+def descendants(pid: int, spared: Collection[int] = ()) -> set[int]:
+    """Return the pids of all that descend from a process, the ended but unreaped too.
+
+    Those spared are left out with all that descends from them. One look at /proc decides
+    both: with two, what a spared process forks between them would count as nobody's.
+    """
     by_parent: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (parent := _parent(entry)) is not None:
@@ -17,7 +21,7 @@ def descendants(pid: int) -> set[int]:
     found: set[int] = set()
     todo = [pid]
     while todo:
-        new = by_parent.get(todo.pop(), [])
+        new = [child for child in by_parent.get(todo.pop(), []) if child not in spared]
         found.update(new)
         todo.extend(new)
     return found
@@ -29,7 +33,7 @@ def end_orphans(spared: Collection[int] = ()) -> None:
     Only for a process that adopts orphans: there nothing can slip away by losing its
     parent, so that looking again until nothing is found is enough.
     """
-    while doomed := _doomed(spared):
+    while doomed := descendants(os.getpid(), spared):
         for pid in doomed:
             kill(pid)
         for pid in doomed:
@@ -42,13 +46,6 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def _doomed(spared: Collection[int]) -> set[int]:
-    kept = set(spared)
-    for pid in spared:
-        kept |= descendants(pid)
-    return descendants(os.getpid()) - kept
 
 
 def _reap(pid: int) -> None:
