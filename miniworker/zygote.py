@@ -71,7 +71,14 @@ class Zygote:
             os.read(self._wake, 4096)
             self._reap()
         if self._worker.fileno() in readable:
-            self._obey(self._worker.recv(PACKET_BYTES))
+            self._obey(self._next_packet())
+
+    def _next_packet(self) -> bytes:
+        try:
+            return self._worker.recv(PACKET_BYTES)
+        except ConnectionResetError:
+            # It ended with packets of ours unread: the end of file in other words.
+            return b""
 
     def _obey(self, packet: bytes) -> None:
         if not packet:

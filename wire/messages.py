@@ -190,7 +190,7 @@ class Sync(Message, frozen=True, kw_only=True):
 
 
 class Bye(Message, frozen=True, kw_only=True):
-    """Leave: nothing runs here any more, every result was recorded or is kept on disk."""
+    """Leave: nothing runs here any more, and no more results will come."""
 
     KIND: ClassVar[int] = 9
     session: Number
