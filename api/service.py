@@ -86,20 +86,7 @@ class Service:
             on_durable=self._on_durable,
         )
         self.courier = Courier(self.packages.folder, self._params, self._send_counted)
-        self.hub = Hub(
-            context=context,
-            workers_bind=settings.workers_bind,
-            pub_bind=settings.pub_bind,
-            roster=self.roster,
-            dispatch=self.dispatch,
-            catalogue=catalogue,
-            courier=self.courier,
-            # What may come beside a result: the params of a repeated one, and logs.
-            assembly=Assembly(limits.result + limits.params + (1 << 20)),
-            max_result=limits.result,
-            perform=self.perform,
-            adopt=self._adopt,
-        )
+        self.hub = self._open_hub(context)
         self._past = past.Past()
         self._tasks: list[asyncio.Task[None]] = []
         self._workers_seen_at: float | None = None
@@ -179,6 +166,23 @@ class Service:
         request = ReadCatalogue(epoch=self.catalogue.epoch, after=self.catalogue.seq)
         read = await self.store.ask("catalogue", request, CatalogueRead)
         self.catalogue.load(read.epoch, read.after, read.seq, read.items)
+
+    def _open_hub(self, context: zmq.Context[zmq.Socket[bytes]]) -> Hub:
+        settings, limits = self.settings, self.settings.limits
+        return Hub(
+            context=context,
+            workers_bind=settings.workers_bind,
+            pub_bind=settings.pub_bind,
+            roster=self.roster,
+            dispatch=self.dispatch,
+            catalogue=self.catalogue,
+            courier=self.courier,
+            # What may come beside a result: the params of a repeated one, and logs.
+            assembly=Assembly(limits.result + limits.params + (1 << 20)),
+            max_result=limits.result,
+            perform=self.perform,
+            adopt=self._adopt,
+        )
 
     def _params(self, num: int, attempt: int) -> bytes | None:
         live = self.dispatch.calls.get(num)
