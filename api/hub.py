@@ -45,7 +45,7 @@ from wire.messages import (
 )
 from wire.messages import Catalogue as CatalogueMessage
 from wire.models import Reason, Status
-from wire.sockets import Link, bind, open_socket
+from wire.sockets import Link, bind, open_socket, remove_file
 
 log = logging.getLogger(__name__)
 
@@ -134,9 +134,11 @@ class Hub:
             self._tell(session)
 
     def close(self) -> None:
-        """Close both sockets."""
+        """Close both sockets, and leave no file of them."""
         self._link.close()
         self._pub.close(linger=0)
+        remove_file(self.workers_endpoint)
+        remove_file(self.pub_endpoint)
 
     def _on_message(self, frames: list[bytes]) -> None:
         route = frames[0]

@@ -64,17 +64,10 @@ async def serve(stop: asyncio.Event, store: Store, bind: str, started: process.S
         try:
             await server.serve(stop)
         finally:
-            remove_socket(endpoint)
+            sockets.remove_file(endpoint)
     finally:
         context.destroy(linger=0)
     log.info("stopped")
-
-
-def remove_socket(endpoint: str) -> None:
-    """Remove the file of an ipc endpoint, which libzmq may leave."""
-    path = endpoint.removeprefix("ipc://")
-    if path != endpoint:
-        Path(path).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

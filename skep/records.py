@@ -57,6 +57,8 @@ class Call(TypedDict):
     peakMemory: int | None
     reason: Reason | None
     logBytesOmitted: int
+    resultType: str
+    resultEncoding: str | None
 
 
 class Runtime(TypedDict):

@@ -8,10 +8,12 @@ the throughput of a broker (docs/decisions.md). Its traps, each met once, are th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -68,6 +70,30 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
             hint="another process may use it: choose another port, or stop that process",
         ) from error
     return socket.get_string(zmq.LAST_ENDPOINT)
+
+
+def remove_file(endpoint: str) -> None:
+    """Remove the file of a bound ipc endpoint, which libzmq leaves, and its folder if empty."""
+    path = endpoint.removeprefix("ipc://")
+    if path == endpoint:
+        return
+    Path(path).unlink(missing_ok=True)
+    # Others may have their sockets there; the last one to leave removes it.
+    with suppress(OSError):
+        Path(path).parent.rmdir()
+
+
+def unbind(endpoint: str) -> None:
+    """Remove what ``bind`` made for an ipc endpoint: libzmq leaves the file.
+
+    Its folder goes too if nothing else is in it, so that the last process of a stopped
+    installation leaves none of them.
+    """
+    path = endpoint.removeprefix("ipc://")
+    if path != endpoint:
+        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(path).parent.rmdir()
 
 
 def _check_tcp(endpoint: str) -> None:

@@ -219,7 +219,7 @@ def test_fresh_forgets_and_leaves_strangers_files(tmp_path: Path) -> None:
     [
         (["--store", "sqlite:x"], r"no store 'sqlite:x'\n.*tinydb:FOLDER"),
         (["--store", "tinydb:/proc/nowhere"], "cannot use /proc/nowhere"),
-        (["--store", "memory:", "--bind", "tcp://127.0.0.1:x"], "cannot listen on"),
+        (["--store", "memory:", "--bind", "tcp://127.0.0.1:x"], "no address to listen on"),
         (["--store", "memory:", "--bind", "ipc://" + "x" * 120], "longer than 107"),
         (["--redeploy", "never"], "Invalid value"),
     ],

@@ -13,7 +13,7 @@ import zmq
 
 from tests.conftest import soon
 from wire.errors import BadRequest
-from wire.sockets import BURST, Link, OnMessage, bind, open_socket
+from wire.sockets import BURST, Link, OnMessage, bind, open_socket, remove_file
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -147,6 +147,12 @@ def test_ipc_paths_may_be_relative_and_not_too_long(
         assert (deep / "run" / "workers").is_socket()
         with pytest.raises(BadRequest, match="longer than 107 bytes"):
             bind(socket, f"ipc://{deep}/run/other")
+        bind(socket, "ipc://run/others")
+    remove_file("ipc://run/workers")
+    assert [path.name for path in (deep / "run").iterdir()] == ["others"]
+    remove_file("ipc://run/others")
+    remove_file("tcp://127.0.0.1:3003")
+    assert not (deep / "run").exists()
 
 
 @pytest.mark.parametrize(
