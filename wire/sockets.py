@@ -8,7 +8,6 @@ the throughput of a broker (docs/decisions.md). Its traps, each met once, are th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections import deque
@@ -81,19 +80,6 @@ def remove_file(endpoint: str) -> None:
     # Others may have their sockets there; the last one to leave removes it.
     with suppress(OSError):
         Path(path).parent.rmdir()
-
-
-def unbind(endpoint: str) -> None:
-    """Remove what ``bind`` made for an ipc endpoint: libzmq leaves the file.
-
-    Its folder goes too if nothing else is in it, so that the last process of a stopped
-    installation leaves none of them.
-    """
-    path = endpoint.removeprefix("ipc://")
-    if path != endpoint:
-        Path(path).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            Path(path).parent.rmdir()
 
 
 def _check_tcp(endpoint: str) -> None:
