@@ -402,7 +402,8 @@ async def test_the_grace_of_a_drain_ends(tmp_path: Path) -> None:
         api.prepare(1)
         await api.get(m.Ready)
         api.start(1, {"sleep_s": 60})
-        await soon(lambda: api.of(m.Credit)[-1].free == 1)
+        # Only then has it read START; before, it would hand the attempt back.
+        await soon(lambda: api.of(m.Credit)[-1].seen == 2)
         assert await worker.stop() == 0
         result, _ = await api.end(1)
         assert result.outcome is not None
