@@ -227,7 +227,7 @@ async def test_results_wait_for_the_api_and_are_repeated_whole(tmp_path: Path) -
         api.prepare(2)
         await api.get(m.Ready, 2)
         api.start(2, {"sleep_s": 0.3})
-        await soon(lambda: api.of(m.Credit)[-1].free == 1)
+        await soon(lambda: api.of(m.Credit)[-1].seen == 4)
         api.say(m.Who())
         hello = await api.welcome(*items(data), session=2)
         assert hello.running == ((1, 1), (2, 1))
@@ -338,7 +338,7 @@ async def test_a_dead_zygote_is_replaced(tmp_path: Path) -> None:
         api.prepare(1)
         await api.get(m.Ready)
         api.start(1, {"sleep_s": 60})
-        await soon(lambda: api.of(m.Credit)[-1].free == 1)
+        await soon(lambda: api.of(m.Credit)[-1].seen == 2)
         mine = children() - before
         zygote = next(pid for pid in mine if is_zygote(pid, worker.process.pid))
         os.kill(zygote, signal.SIGKILL)
