@@ -104,8 +104,11 @@ def check_port(host: str, port: int) -> None:
             raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from error
 
 
-def _explained(error: Exception) -> tuple[str, str]:
+def _explained(error: FolderInUse | OSError) -> tuple[str, str]:
     if isinstance(error, FolderInUse):
         return str(error), "stop that one, or choose another --data DIR and another --port"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"cannot start: {text}", "choose another --port, or another --data DIR"
+    where = f"{error.filename}: " if error.filename else ""
+    return (
+        f"cannot start: {where}{error.strerror or error}",
+        "choose another --data DIR" if error.filename else "choose another --port",
+    )
