@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -54,21 +54,35 @@ class Folder:
         """Return the descriptor that children inherit to hold the lock as well."""
         return self._lock
 
-    def take(self, limit_s: float = HANDOVER_S) -> None:
-        """Make the folder and lock it; raise ``FolderInUse`` if another skep runs in it."""
+    def take(
+        self, limit_s: float = HANDOVER_S, on_wait: Callable[[], None] = lambda: None
+    ) -> None:
+        """Make the folder and lock it, or raise ``FolderInUse`` if another skep runs in it.
+
+        ``on_wait`` is called once if it is dead but not all that it started is gone yet.
+        """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(self.path / "skep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        end = time.monotonic() + limit_s
-        while not _try_lock(fd):
-            holder = _holder(fd)
-            if _is_alive(holder.get("pid")) or time.monotonic() > end:
-                os.close(fd)
-                raise FolderInUse(_sentence(self.path, holder))
-            time.sleep(0.05)
+        try:
+            self._await_lock(fd, limit_s, on_wait)
+        except BaseException:
+            os.close(fd)
+            raise
         self._lock = fd
         self.describe(pid=os.getpid())
         self.run.mkdir(mode=0o700, exist_ok=True)
         (self.path / "logs").mkdir(mode=0o700, exist_ok=True)
+
+    def _await_lock(self, fd: int, limit_s: float, on_wait: Callable[[], None]) -> None:
+        end, waits = time.monotonic() + limit_s, 0
+        while not _try_lock(fd):
+            holder = _holder(fd)
+            if _is_alive(holder.get("pid")) or time.monotonic() > end:
+                raise FolderInUse(_sentence(self.path, holder))
+            if waits == 0:
+                on_wait()
+            waits += 1
+            time.sleep(0.05)
 
     def describe(self, **facts: Any) -> None:
         """Write into the lock who holds it, for the one who finds it held."""

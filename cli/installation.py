@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 import time
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from cli.runtime import RUNTIMES
-from skep import Client, NotReachable, Worker
+from skep import Client, NotReachable, SkepError, Worker
+
+log = logging.getLogger(__name__)
 
 #: How long the block of facts waits for the workers to be known at the api.
 WORKERS_KNOWN_S: Final = 15.0
@@ -60,6 +63,8 @@ def wait_for_workers(site: Site) -> list[Worker]:
             except NotReachable:
                 # It stops, or died: whoever asked is told what is known.
                 break
+            except SkepError as error:
+                log.warning("GET /workers: %s", error)
             if len(found) >= site.workers:
                 break
             time.sleep(_PAUSE_S)

@@ -45,7 +45,8 @@ def live(
     leave: bool = False,
 ) -> int:
     """Start everything, visit it, run until told to stop (or ``leave``); return the status."""
-    folder.take()
+    waiting = "waiting for what a killed skep left in this folder to stop"
+    folder.take(on_wait=lambda: screen.step("skep", waiting))
     failed: list[bool] = []
 
     async def main(stop: asyncio.Event) -> None:

@@ -34,8 +34,10 @@ def test_the_lock_lives_as_long_as_a_process_that_inherited_it(tmp_path: Path) -
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[first.lock_fd]
     )
     first.release()
+    told: list[str] = []
     with pytest.raises(FolderInUse):
-        second.take(limit_s=0.1)
+        second.take(limit_s=0.1, on_wait=lambda: told.append("waiting"))
+    assert told == ["waiting"]
     child.communicate(b"\n")
     second.take()
     second.release()
