@@ -55,7 +55,9 @@ contracts: $(STAMP)
 
 tests: $(STAMP) ## The tests alone (make tests ARGS='-k dice')
 	@echo "== tests"
+	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered
 
 fmt: $(STAMP) ## Format the code, mend what lint can mend
