@@ -19,7 +19,7 @@ from tests.dbnode.samples import record
 from wire import errors, records
 from wire.models import CallRecord, Logs, Model, Status
 
-NUMBERS = st.integers(1, 25)
+NUMBERS = st.integers(1, 13)
 STATUSES = st.sampled_from(list(Status))
 SIZES = st.sampled_from([0, 3, 1500])
 FUNCTIONS = st.sampled_from(["dice", "sum", "hello"])
@@ -62,7 +62,7 @@ class Stores(RuleBasedStateMachine):
         writes=st.lists(
             st.tuples(NUMBERS, st.integers(1, 6), STATUSES, FUNCTIONS, SIZES, SIZES),
             min_size=1,
-            max_size=6,
+            max_size=12,
         )
     )
     def write(self, writes: list[tuple[int, int, Status, str, int, int]]) -> None:
@@ -127,7 +127,7 @@ class Stores(RuleBasedStateMachine):
     @rule(
         order=st.sampled_from(["asc", "desc"]),
         limit=st.integers(1, 7),
-        after=st.none() | st.integers(0, 27),
+        after=st.none() | st.integers(0, 15),
         status=st.none() | STATUSES,
         function=st.none() | FUNCTIONS,
     )
@@ -153,7 +153,7 @@ class Stores(RuleBasedStateMachine):
         assert list(answer.calls) == wanted[:limit]
         assert answer.more == (len(wanted) > limit)
 
-    @rule(after=st.integers(0, 27), limit=st.integers(1, 7))
+    @rule(after=st.integers(0, 15), limit=st.integers(1, 7))
     def unfinished(self, after: int, limit: int) -> None:
         wanted = [
             replace(one, logs=None)
@@ -195,13 +195,13 @@ class TinyStores(Stores):
     def full(self) -> None:
         """A write that finds the disk full changes nothing."""
         self.disk.is_full = True
-        request = records.WriteCalls(api="x", epoch=9, records=(record(26, api="x"),))
+        request = records.WriteCalls(api="x", epoch=9, records=(record(14, api="x"),))
         (answer,) = self.desk.answer([request])
         self.disk.is_full = False
         assert isinstance(answer, errors.StoreUnavailable)
 
 
-SETTINGS = settings(max_examples=60, stateful_step_count=30, deadline=None)
+SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestMemory = MemoryStores.TestCase
 TestMemory.settings = SETTINGS
 TestTiny = TinyStores.TestCase
@@ -253,3 +253,13 @@ def test_a_damaged_piece_fails_its_readers_alone() -> None:
     assert isinstance(bad, errors.StoreUnavailable)
     assert "damaged" in bad.message
     assert isinstance(good, records.CallGot)
+
+
+def test_a_lost_ledger_gives_no_number_twice() -> None:
+    disk = ForgetfulDisk()
+    desk = Desk(TinyStore(disk), "test")
+    desk.answer([records.WriteCalls(api="api", epoch=1, records=(record(41),))])
+    disk.remove("ledger.json")
+    desk = Desk(TinyStore(disk), "test")
+    (leased,) = desk.answer([records.LeaseCalls(api="api", epoch=1, count=2)])
+    assert leased == records.CallsLeased(first=42, count=2)
