@@ -28,7 +28,8 @@ import struct
 import sys
 import time
 import types
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
 from typing import Any
 
 PROTOCOL = 1
@@ -41,7 +42,7 @@ REPORT_FD = 200
 LENGTHS = struct.Struct(">II")
 MARK = struct.Struct("<Q")
 #: What makes a command one for sh instead of a plain list of words.
-SHELL = re.compile(r"[|&;<>()$`*?\[\]{}~#\n]")
+SHELL = re.compile(r"[|&;<>()$`*?\[\]{}~#\n]|^(\w+=|(exec|cd|export|set|umask|ulimit)\b)")
 #: What an interpreter reads at its start only: who sets one gets an interpreter of his own.
 READ_AT_START = re.compile(r"PYTHON(?!PATH$|UNBUFFERED$)|LC_|LANG$|LANGUAGE$|TZDIR$")
 PYTHON = re.compile(r"python(3(\.\d+)?)?\Z")
@@ -138,6 +139,28 @@ class Call:
             os.unlink(self.params_file)
 
 
+class Bundle:
+    """Finds the bundle as the package ``function``, where nothing else has that name."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+        """Return how to load the package; its modules are found as in any other."""
+        if name != "function":
+            return None
+        init = os.path.join(self._folder, "__init__.py")
+        if os.path.exists(init):
+            loader = SourceFileLoader(name, init)
+            spec = spec_from_file_location(
+                name, init, loader=loader, submodule_search_locations=[self._folder]
+            )
+        else:
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [self._folder]
+        return spec
+
+
 class Script:
     """``python3 FILE ARGS`` in a fork of this interpreter."""
 
@@ -179,6 +202,7 @@ class Script:
             sys.orig_argv = list(self._command)
         own = [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(":") if p]
         sys.path[:] = [os.path.dirname(os.path.realpath(path)), *own, *BASE_PATH]
+        sys.meta_path.append(Bundle(os.getcwd()))
         main = types.ModuleType("__main__")
         main.__file__ = path
         main.__loader__ = SourceFileLoader("__main__", path)
@@ -384,7 +408,9 @@ class Agent:
         if len(params) <= PARAMS_IN_ENV_BYTES:
             env["SKEP_PARAMS"] = os.fsdecode(params.replace(b"\0", b""))
             return ""
-        path = os.path.join(env.get("TMPDIR", "/tmp"), f"skep-params-{attempt}.json")
+        # Not to be guessed: an earlier call may have left files in the way.
+        name = f"skep-params-{attempt}-{os.urandom(8).hex()}.json"
+        path = os.path.join(env.get("TMPDIR", "/tmp"), name)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
         with open(fd, "wb") as file:
             file.write(params)

@@ -154,6 +154,38 @@ print("SKEP_PARAMS" in os.environ, len(stdin), path is None or open(path).read()
         assert result.decode() == f"{size <= 65536} {size} True\n"
 
 
+def test_files_left_in_the_way_never_stop_the_params_of_the_next_call(rig: Rig) -> None:
+    mini = rig.script("""
+import os, sys
+for attempt in range(9):
+    path = f"{os.environ['TMPDIR']}/skep-params-{attempt}.json"
+    os.path.exists(path) or open(path, "x").close()
+print(open(os.environ["SKEP_PARAMS_FILE"]).read() == sys.stdin.read())
+""")
+    for _ in range(3):
+        assert mini.call(b"1" * 70_000)[1] == b"True\n"
+
+
+@pytest.mark.parametrize("init", [{}, {"__init__.py": "MINE = 1"}])
+def test_the_bundle_is_importable_as_package_function(rig: Rig, init: dict[str, str]) -> None:
+    source = """
+from function.sub import VALUE
+import function
+print(VALUE, vars(function).get("MINE"))
+"""
+    mini = rig.spawn()
+    files = {"test.py": source, "sub.py": "from .other import VALUE", "other.py": "VALUE = 7"}
+    assert isinstance(mini.specialise(spec(), rig.bundle(files | init)), jobs.Ready)
+    assert mini.call()[1] == (b"7 1\n" if init else b"7 None\n")
+
+
+def test_a_bundles_own_function_comes_first(rig: Rig) -> None:
+    mini = rig.spawn()
+    files = {"test.py": "import function; print(function.OWN)", "function.py": "OWN = 1"}
+    assert isinstance(mini.specialise(spec(), rig.bundle(files)), jobs.Ready)
+    assert mini.call()[1] == b"1\n"
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -225,6 +257,8 @@ def test_memory_at_its_limit_is_oom(rig: Rig) -> None:
         ("python3 -c 'print(__name__)'", Status.DONE, None, b"__main__\n"),
         ("python3 -u test.py", Status.DONE, None, b"fork\n"),
         ("python3 missing.py", Status.FAILED, "exit_code", b""),
+        ("WORD=set env -u HOME sh -c 'echo \"$WORD\"'", Status.DONE, None, b"set\n"),
+        ("exec python3 test.py", Status.DONE, None, b"fork\n"),
         ("no-such-program --x", Status.FAILED, "command_not_found", b""),
         ("false", Status.FAILED, "exit_code", b""),
         ("sh -c 'kill -9 $$'", Status.FAILED, "signal", b""),
