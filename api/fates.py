@@ -61,6 +61,11 @@ def node_lost(node: str) -> Reason:
     return Reason(code="node_lost", message=f"node {node} ended while the call ran on it")
 
 
+def lost_before(node: str) -> Reason:
+    """Return the reason of an attempt whose node was lost before it began."""
+    return Reason(code="node_lost", message=f"node {node} was lost before the call began there")
+
+
 def of_return(live: Live, fault: Fault, reason: Reason | None) -> Fate:
     """Return what follows from RETURNED; ``faults`` and ``returns`` count this one already."""
     if live.cancel is not None:

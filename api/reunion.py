@@ -58,7 +58,7 @@ class Reunion:
         for num in list(session.attempts):
             live = desk.calls[num]
             if live.phase is not Phase.STARTED:
-                desk.end_try(live, None, None, now)
+                desk.end_try(live, None, fates.lost_before(session.hello.name), now)
                 desk.requeue(live, now)
             elif successor is None and live.may_repeat and live.cancel is None:
                 self.died(live, fates.node_lost(session.hello.name), now)
@@ -153,7 +153,7 @@ class Reunion:
         elif live.cancel is not None:
             self._desk.end(live, Status.CANCELLED, live.cancel, now)
         else:
-            self._desk.end_try(live, None, None, now)
+            self._desk.end_try(live, None, fates.lost_before(_node(live)), now)
             self._desk.requeue(live, now)
 
 
