@@ -37,6 +37,12 @@ STATUS: Final = {
     "no_worker": 503,
     "store_unavailable": 503,
 }
+#: What to do when a path or method is none of ours.
+ROUTES: Final = (
+    "POST /registerRuntime, /registerFunction/RUNTIME/NAME, /invokeFunction; "
+    "GET /runtimes, /functions, /calls, /call/N, /call/N/logs, /workers, /healthz, /readyz; "
+    "DELETE /call/N"
+)
 _SAFE: Final = ("GET", "HEAD")
 #: Answered without a token: whoever watches over processes has none.
 _OPEN: Final = ("/healthz", "/readyz")
@@ -114,12 +120,22 @@ class Guard:
         origin = headers.get("Origin")
         if origin in self._settings.cors_origins or request.method in _SAFE:
             return
-        foreign = origin is not None and origin.partition("://")[2] != request.host
+        foreign = origin is not None and not self._is_own(origin, request.host)
         if foreign or headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
             raise Forbidden(
                 "a page of another site may change nothing here",
                 hint="open it on purpose with --cors-origin, if you trust that site",
             )
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Return whether a page's origin is this api itself.
+
+        A page can make its own name lead here (DNS rebinding), so that its origin and the
+        host it asks are alike; without a token only what cannot be such a name is believed.
+        """
+        if origin.partition("://")[2] != host:
+            return False
+        return bool(self._settings.token) or not _is_public_name(_hostname(host))
 
     def _check_token(self, request: web.Request) -> None:
         if not self._settings.token or request.path in _OPEN:
@@ -149,8 +165,9 @@ async def json_body(request: web.Request) -> bytes:
         TooLarge: it is over the limit.
     """
     if request.content_type != "application/json":
+        sent = request.headers.get("Content-Type", "nothing that says its type")
         raise BadRequest(
-            f"this route takes application/json, not {request.content_type}",
+            f"this route takes application/json; sent was {sent[:80]}",
             hint="curl: --header 'Content-Type: application/json'",
         )
     try:
@@ -159,6 +176,11 @@ async def json_body(request: web.Request) -> bytes:
         raise TooLarge(
             "the request's body is too large", hint="params may be 6 MiB by default"
         ) from error
+
+
+def _is_public_name(host: str) -> bool:
+    """Return whether this is a name that anyone may own: no address, no bare word."""
+    return ":" not in host and "." in host and not host.replace(".", "").isdecimal()
 
 
 def _hostname(host: str) -> str:
@@ -171,7 +193,7 @@ def _shaped(error: web.HTTPException) -> web.Response:
     """Return what aiohttp itself refuses (no such path or method) in the one shape."""
     codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     code = codes.get(error.status, "bad_request")
-    body = {"code": code, "message": error.reason, "hint": "the README lists the routes"}
+    body = {"code": code, "message": error.reason, "hint": ROUTES}
     response = json_response({"error": body}, error.status)
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]

@@ -54,7 +54,10 @@ def page(query: Mapping[str, str]) -> ListCalls:
     try:
         return msgspec.convert(dict(query), ListCalls, strict=False)
     except ValueError as error:
-        raise BadRequest(f"the request does not fit: {error}") from error
+        raise BadRequest(
+            f"the request does not fit: {error}",
+            hint="order=asc|desc, limit=1..1000, after=callNum, status=DONE, function=NAME",
+        ) from error
 
 
 def call_num(text: str) -> int:

@@ -19,7 +19,7 @@ from api.service import Service
 from api.uploads import read_upload
 from wire.errors import NoWorker, UnknownFunction
 from wire.messages import Hello, WorkerHeartbeat
-from wire.models import Call, Function, Status, to_json
+from wire.models import Call, Function, Logs, Status, to_json
 from wire.process import release
 from wire.records import (
     Changed,
@@ -99,7 +99,7 @@ class Web:
         logs = await self._front.logs(queries.call_num(request.match_info["num"]))
         if "application/json" in request.headers.get("Accept", ""):
             return json_response(logs)
-        return web.Response(text=logs.stdout + logs.stderr)
+        return web.Response(text=_log_text(logs))
 
     async def get_calls(self, request: web.Request) -> web.Response:
         """Answer a page of records as ``{"c1": …}``, with a link to the next."""
@@ -199,6 +199,12 @@ class Web:
         # The count is no part of the model: it changes with every call.
         body = to_json(function)[:-1] + b',"callCount":%d}' % count
         return web.Response(body=body, status=status, content_type="application/json")
+
+
+def _log_text(logs: Logs) -> str:
+    if not logs.omitted:
+        return logs.stdout + logs.stderr
+    return f"{logs.stdout}{logs.stderr}\n[{logs.omitted} bytes in the middle were left out]\n"
 
 
 def _created(changed: Changed) -> int:

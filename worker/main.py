@@ -25,7 +25,9 @@ from worker.settings import Settings
 @click.option("--name", required=True, help="What this node is called.")
 @click.option("--api", required=True, help="The api's ROUTER: tcp://HOST:3001 or ipc://PATH.")
 @click.option("--pub", help="The api's PUB. [default: its port + 1]")
-@click.option("--data", default=".", type=click.Path(path_type=Path), help="The data folder.")
+@click.option(
+    "--data", default="skep-data", type=click.Path(path_type=Path), help="The data folder."
+)
 @click.option(
     "--slots", type=click.IntRange(1, 10_000), help="Calls at once. [default: 2 x cores]"
 )

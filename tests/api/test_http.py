@@ -70,6 +70,7 @@ async def test_errors_have_one_shape() -> None:
             assert set(answer["error"]) == {"code", "message", "hint"}
         got, answer, _ = await room.ask("POST", "/invokeFunction", data=b'{"funcName":"dice"}')
         assert (got, answer["error"]["code"]) == (400, "bad_request")
+        assert "application/json" in answer["error"]["message"]
         _, answer, _ = await room.ask("POST", "/invokeFunction", {"funcName": "dice", "x": 1})
         assert "`x`" in answer["error"]["message"]
 
