@@ -10,6 +10,7 @@ from cli.options import Group, print_json, say, shared, target_of
 
 
 @click.group(cls=Group)
+@shared()
 def call() -> None:
     """Show, read the logs of, or cancel a call."""
 

@@ -15,6 +15,7 @@ RUNTIMES: Final = Path(__file__).resolve().parents[1] / "runtimes"
 
 
 @click.group(cls=Group)
+@shared()
 def runtime() -> None:
     """Register runtimes, or list them."""
 

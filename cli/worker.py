@@ -8,6 +8,7 @@ from cli.options import Group, print_json, shared, target_of
 
 
 @click.group(cls=Group)
+@shared()
 def worker() -> None:
     """List the workers."""
 

@@ -121,12 +121,13 @@ def test_nobody_there_is_status_3() -> None:
 
 
 def test_url_and_json_stand_before_or_after_and_after_wins(server: Script) -> None:
-    server.answers += [(200, ["a", "b"])] * 4
+    server.answers += [(200, ["a", "b"])] * 5
     nowhere = "http://127.0.0.1:9"
     for arguments in (
         ("--url", server.url, "--json", "runtime", "list"),
         ("--url", nowhere, "runtime", "list", "--url", server.url, "--json"),
         ("--json", "runtime", "list", "--url", server.url),
+        ("runtime", "--url", server.url, "--json", "list"),
     ):
         assert json.loads(run(*arguments, SKEP_URL=nowhere).stdout) == ["a", "b"]
     assert run("runtime", "list", SKEP_URL=server.url).stdout == "a\nb\n"
