@@ -55,7 +55,8 @@ class Reunion:
         """A session is over; ``successor`` is the HELLO that ended it, if one did."""
         desk = self._desk
         desk.roster.close(session.number)
-        for num in list(session.attempts):
+        # What is queued again goes to the front: the newest first, so that the oldest leads.
+        for num in sorted(session.attempts, reverse=True):
             live = desk.calls[num]
             if live.phase is not Phase.STARTED:
                 desk.end_try(live, None, fates.lost_before(session.hello.name), now)
@@ -80,7 +81,7 @@ class Reunion:
 
     def judge(self, policy: Policy, now: float) -> None:
         """Apply ``--unfinished`` to what an earlier life of the api left, once."""
-        for live in list(self._desk.adrift.values()):
+        for _, live in sorted(self._desk.adrift.items(), reverse=True):
             if live.phase is Phase.UNDECIDED and policy != "keep":
                 self._judge(live, policy, now)
 
@@ -115,7 +116,7 @@ class Reunion:
         desk, hello = self._desk, session.hello
         running = set(hello.running)
         mine = [live for live in desk.adrift.values() if live.node_id == hello.node_id]
-        for live in mine:
+        for live in sorted(mine, key=lambda one: one.num, reverse=True):
             if (live.num, live.attempt) in running:
                 self._take_back(live, session)
             elif live.boot == hello.boot:

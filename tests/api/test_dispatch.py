@@ -449,3 +449,38 @@ def test_a_synchronous_call_is_never_dispatched_again_after_a_restart() -> None:
         scene.credit(scene.join(life=2), 1, 1)
         scene.did(scene.dispatch.judge("requeue", scene.now))
         assert (call.status, call.reason and call.reason.code) == (Status.LOST, "interrupted")
+
+
+def test_calls_whose_session_is_lost_keep_their_order() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 3)
+    for num in (1, 2, 3, 4):
+        scene.accept(num)
+    assert [p.call for p in scene.sent(Prepare)] == [1, 2, 3]
+    scene.did(scene.dispatch.lost(session, scene.now))
+    scene.credit(scene.join(life=2), 4)
+    assert [p.call for p in scene.sent(Prepare)] == [1, 2, 3, 4]
+
+
+def test_calls_of_an_earlier_life_are_queued_in_their_order() -> None:
+    scene = Scene()
+    for num in (1, 2, 3):
+        call = live(num, sync=False, now=scene.now, of=spec())
+        call.phase, call.rev, call.durable_rev = Phase.UNDECIDED, 1, 1
+        scene.dispatch.recover(call)
+    scene.did(scene.dispatch.judge("requeue", scene.now))
+    scene.credit(scene.join(), 3)
+    assert [p.call for p in scene.sent(Prepare)] == [1, 2, 3]
+
+
+def test_calls_that_never_began_are_queued_in_their_order() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 3, 3)
+    for num in (1, 2, 3):
+        scene.accept(num)
+    assert [s.call for s in scene.sent(Start)] == [1, 2, 3]
+    scene.did(scene.dispatch.lost(session, scene.now))
+    scene.credit(scene.join(), 3)
+    assert [p.call for p in scene.sent(Prepare)] == [1, 2, 3]
