@@ -30,7 +30,7 @@ import time
 import types
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
-from typing import Any
+from typing import Any, NoReturn
 
 PROTOCOL = 1
 READ_BYTES = 64 << 10
@@ -279,6 +279,7 @@ class Agent:
         self._limits: dict[str, int] = {}
         self._env: dict[str, str] = {}
         self._path = "/"
+        self._bundle = "/"
         self._mode: Script | Command = Command([])
         self._call: Call | None = None
         self._child: tuple[Script | Command, int] | None = None
@@ -314,7 +315,8 @@ class Agent:
         self._env = init["env"]
         self._path = init["path"]
         try:
-            _link(init["bundle"], self._path)
+            self._bundle = init["bundle"]
+            _lay_out(self._bundle, self._path)
             os.chdir(self._path)
         except OSError as error:
             code = "no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "no_sandbox"
@@ -375,6 +377,7 @@ class Agent:
         exit_.update(sizes=[len(out), len(err)], omitted=omitted)
         self._forget(call)
         self._send(self._control, exit_, out + err)
+        self._tidy()
 
     # --- one call ----------------------------------------------------------------------
 
@@ -383,12 +386,18 @@ class Agent:
         env.update(message["env"])
         env["SKEP_DEADLINE_MS"] = str(message["timeoutMs"])
         params_file = self._hand_params(env, params, message["attempt"])
-        self._note(message["attempt"])
         stdin = _memory(params)
         out, child_out = os.pipe()
         err, child_err = os.pipe()
         report, child_report = os.pipe()
-        pid = os.fork()
+        self._note(message["attempt"])
+        try:
+            pid = os.fork()
+        except OSError as error:
+            print(f"no process for the call: {error}", file=sys.stderr)
+            # Nothing of it began, so that it may go elsewhere.
+            self._note(0)
+            self._leave()
         if pid == 0:
             self._become((stdin, child_out, child_err), child_report, env)
             return
@@ -455,6 +464,16 @@ class Agent:
         header.update(omitted=printed - len(out) - len(err), peakMemory=call.peak_memory)
         self._forget(call)
         self._send(self._data, header, result + out + err)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Undo what a call did to its work folder, off its reply's path."""
+        try:
+            _lay_out(self._bundle, self._path)
+        except OSError as error:
+            print(f"the work folder cannot be tidied: {error}", file=sys.stderr)
+            # Another sandbox takes the next call: this one would fail it.
+            self._leave()
 
     def _cuts(self, call: Call) -> tuple[bytes, bytes]:
         """Read what is still in the pipes; return what is kept of stdout and stderr."""
@@ -489,7 +508,7 @@ class Agent:
             time.sleep(0.0005)
         self._reap()
 
-    def _leave(self) -> None:
+    def _leave(self) -> NoReturn:
         """The miniworker is gone, or this sandbox never got ready: end with all the rest."""
         self._call = None
         self._clear()
@@ -618,12 +637,32 @@ def _connect(path: str) -> socket.socket:
     return connection
 
 
-def _link(bundle: str, path: str) -> None:
-    """Put the bundle's top entries at the path, as links: the bundle itself is shared."""
+def _lay_out(bundle: str, path: str) -> None:
+    """Make the path as a call finds it: links to the bundle's top entries, nothing else."""
     if bundle == path:
         return
-    for name in os.listdir(bundle):
-        os.symlink(os.path.join(bundle, name), os.path.join(path, name))
+    wanted = {name: os.path.join(bundle, name) for name in os.listdir(bundle)}
+    for name in os.listdir(path):
+        place = os.path.join(path, name)
+        if os.path.islink(place) and os.readlink(place) == wanted.get(name):
+            del wanted[name]
+        else:
+            _remove(place)
+    for name, target in wanted.items():
+        os.symlink(target, os.path.join(path, name))
+
+
+def _remove(place: str) -> None:
+    """Remove a file or a folder, whatever modes a call left in it."""
+    if os.path.islink(place) or not os.path.isdir(place):
+        os.unlink(place)
+        return
+    os.chmod(place, 0o700)
+    for folder, names, _ in os.walk(place):
+        for inner in (os.path.join(folder, name) for name in names):
+            if not os.path.islink(inner):
+                os.chmod(inner, 0o700)
+    shutil.rmtree(place)
 
 
 def _memory(data: bytes) -> int:

@@ -179,6 +179,27 @@ print(VALUE, vars(function).get("MINE"))
     assert mini.call()[1] == (b"7 1\n" if init else b"7 None\n")
 
 
+def test_what_a_call_does_to_its_folder_is_undone_before_the_next(rig: Rig) -> None:
+    source = """
+import json, os, shutil, sys
+print(sorted(os.listdir()), open("data/kept.txt").read())
+os.remove("test.py")
+os.symlink("/etc/passwd", "test.py")
+os.remove("data")
+os.makedirs("data/locked")
+open("data/locked/file", "w").close()
+os.chmod("data/locked", 0)
+open("left", "w").close()
+"""
+    mini = rig.spawn()
+    bundle = rig.bundle({"test.py": source, "data/kept.txt": "kept"})
+    assert isinstance(mini.specialise(spec(), bundle), jobs.Ready)
+    for _ in range(3):
+        outcome, result, _, stderr = mini.call()
+        assert outcome.status is Status.DONE, stderr
+        assert result == b"['data', 'test.py'] kept\n"
+
+
 def test_a_bundles_own_function_comes_first(rig: Rig) -> None:
     mini = rig.spawn()
     files = {"test.py": "import function; print(function.OWN)", "function.py": "OWN = 1"}
