@@ -72,7 +72,7 @@ def probe(folder: Path, level: str = "auto") -> dict[str, Any]:
     why = "; ".join(dict.fromkeys(errors)) or ABSENT[level]
     raise BadRequest(
         f"no sandbox of level {level!r} can be made here: {why}",
-        hint="install bubblewrap, or try --level rlimits to run trusted code only",
+        hint="install bubblewrap, or set SKEP_ISOLATION=rlimits to run trusted code only",
     )
 
 
