@@ -201,7 +201,7 @@ class Worker:
         command = [
             sys.executable, "-P", "-m", "worker", "--name", "n1", "--api", api.endpoint,
             "--pub", api.pub, "--sandbox", sandbox, "--ready-fd", str(writer),
-            "--slots", "2", *options,
+            "--slots", "2", "--data", ".", *options,
         ]  # fmt: skip
         self.process = subprocess.Popen(
             command, env=env, cwd=data, pass_fds=(writer, *keep), stderr=self.log
