@@ -49,7 +49,7 @@ def test_a_level_that_is_not_to_be_had_is_an_error_with_a_hint(tmp_path: Path) -
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, b"")
     assert b"bubblewrap" in err
-    assert b"--level rlimits" in err
+    assert b"SKEP_ISOLATION=rlimits" in err
 
 
 def test_the_level_can_be_said_in_the_environment(tmp_path: Path) -> None:
