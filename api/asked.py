@@ -34,6 +34,11 @@ class Answer:
     headers: tuple[str, ...] = ()
 
 
+def ok(when: str, model: Any) -> dict[int, Answer]:
+    """Return the answers of a route that has one good one: 200."""
+    return {200: Answer(when, model)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One method of one path."""

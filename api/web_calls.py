@@ -11,6 +11,7 @@ from api.asked import Asked
 from api.bodies import InvokeFunction, check_depth
 from api.front import Front
 from api.guard import json_response
+from api.keyed import Key, key_of
 from api.listing import Page
 from api.queries import CallPath, CallsQuery, NoPath, NoQuery, WaitQuery, wait_s
 from wire.models import Call, Logs, Status, to_json
@@ -30,10 +31,23 @@ class CallRoutes:
         body: InvokeFunction = await asked.body()
         check_depth(bytes(body.params))
         seconds = _wait_s(asked)
+        key = key_of(asked.request.headers.get("Idempotency-Key"), body)
+        if key is not None:
+            return await self._invoke_once(body, key, seconds)
         if seconds == 0:
             return _accepted(await self._front.submit(body))
         call = await self._front.invoke(body, seconds)
         return _call(call) if call.status.is_terminal else _accepted(call)
+
+    async def _invoke_once(
+        self, body: InvokeFunction, key: Key, seconds: float
+    ) -> web.Response:
+        call, replayed = await self._front.once(body, key, seconds)
+        has_ended = seconds > 0 and call.status.is_terminal
+        response = _call(call) if has_ended else _accepted(call)
+        if replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
 
     async def get_call(self, asked: Asked[CallPath, WaitQuery]) -> web.Response:
         """Answer one record, at once or when the call ended (``wait``)."""

@@ -20,6 +20,7 @@ from wire.models import (
     Count,
     Function,
     Item,
+    Key,
     Model,
     Name,
     Number,
@@ -176,6 +177,13 @@ class CallGot(Model, frozen=True, kw_only=True):
     record: CallRecord
 
 
+class FindCall(Model, frozen=True, kw_only=True):
+    """Read the record of the call that was accepted with an Idempotency-Key."""
+
+    idempotency_key: Key
+    project: str = "default"
+
+
 class ListCalls(Model, frozen=True, kw_only=True):
     """Read public records in order of callNum; ``after`` is exclusive in that order."""
 
@@ -225,6 +233,7 @@ REQUESTS: Final[dict[str, tuple[type[Model], type[Model]]]] = {
     "returnCalls": (ReturnCalls, CallsReturned),
     "writeCalls": (WriteCalls, CallsWritten),
     "getCall": (GetCall, CallGot),
+    "findCall": (FindCall, CallGot),
     "listCalls": (ListCalls, CallsListed),
     "unfinishedCalls": (UnfinishedCalls, CallsUnfinished),
 }
