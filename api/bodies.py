@@ -6,7 +6,7 @@ Unknown fields are refused and named by msgspec; ranges and patterns come from `
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -45,6 +45,14 @@ MAX_DEPTH: Final = 200
 
 class RegisterRuntime(Model, frozen=True, kw_only=True):
     """POST /registerRuntime."""
+
+    #: What reading checks beyond the fields, as JSON Schema.
+    also: ClassVar[dict[str, Any]] = {
+        "anyOf": [
+            {"required": ["name"], "properties": {"name": {"type": "string"}}},
+            {"properties": {"image": {"pattern": "(^|/)" + NAME_PATTERN.lstrip("^")}}},
+        ]
+    }
 
     image: Annotated[str, Meta(min_length=1)]
     path: Annotated[str, Meta(pattern=r"^/.*")]
@@ -85,6 +93,13 @@ class FunctionSettings(Model, frozen=True, kw_only=True):
 
     ``entry`` (a handler) and ``run`` (a command) exclude each other.
     """
+
+    also: ClassVar[dict[str, Any]] = {
+        "not": {
+            "required": ["entry", "run"],
+            "properties": {"entry": {"type": "string"}, "run": {"type": "string"}},
+        }
+    }
 
     entry: Said | None = None
     run: Said | None = None
@@ -136,10 +151,16 @@ def _patch_model() -> type[Model]:
         for field in msgspec.structs.fields(FunctionSettings)
     ]
     made = msgspec.defstruct(
-        "FunctionPatch", fields, bases=(Model,), frozen=True, kw_only=True, module=__name__
-    )
-    made.__doc__ = (
-        "PATCH /functions/NAME: what is absent stays as it is, null is the default again."
+        "FunctionPatch",
+        fields,
+        bases=(Model,),
+        namespace={
+            "__doc__": "PATCH /functions/NAME: what is absent stays; null is the default.",
+            "also": FunctionSettings.also,
+        },
+        frozen=True,
+        kw_only=True,
+        module=__name__,
     )
     return cast("type[Model]", made)
 
@@ -161,9 +182,25 @@ def read(model: type[B], body: bytes) -> B:
     try:
         if not body.isascii():
             body.decode()
-        return decoder.decode(body)
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            return decoder.decode(_whole_numbers(body))
     except (ValueError, RecursionError) as error:
         raise _explained(error) from error
+
+
+def _whole_numbers(body: bytes) -> bytes:
+    """Spell a field 5.0 as 5: JSON has one kind of number, and the schema says so.
+
+    The bytes of all other fields stay as they are.
+    """
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    for name, raw in fields.items():
+        text = bytes(raw)
+        if name != "params" and text[0] in b"-0123456789" and float(text).is_integer():
+            fields[name] = msgspec.Raw(b"%d" % int(float(text)))
+    return msgspec.json.encode(fields)
 
 
 def read_settings(fields: dict[str, Any]) -> FunctionSettings:

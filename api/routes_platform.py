@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from api.answers import Health, QueueShown, Readiness, WorkerShown
-from api.asked import Route, ok
+from api.asked import Answer, Route, ok
 from wire.errors import NoWorker
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -43,5 +43,23 @@ ROUTES: Final[tuple[Route, ...]] = (
         is_open=True,
         answers=ok("it would", Readiness),
         errors=(NoWorker,),
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        name="get_openapi",
+        tag="platform",
+        summary="This interface as an OpenAPI 3.1 document",
+        is_open=True,
+        answers=ok("the document", dict[str, Any]),
+    ),
+    Route(
+        method="GET",
+        path="/docs",
+        name="get_docs",
+        tag="platform",
+        summary="This interface as a page for people",
+        is_open=True,
+        answers={200: Answer("the page", str, ("text/html",))},
     ),
 )
