@@ -122,7 +122,7 @@ class _Rows:
             )
             for name, field in schema.get("properties", {}).items()
         ]
-        return _table(("Field", "Type", "Default"), rows)
+        return _table(("Field", "Type", "Default, meaning"), rows)
 
     def _answers(self, operation: Schema) -> str:
         rows = [
@@ -152,7 +152,11 @@ def _parameters(operation: Schema) -> str:
         )
         for each in operation["parameters"]
     ]
-    return "<h3>Parameters</h3>" + _table(("Name", "Type", "Default"), rows) if rows else ""
+    return (
+        "<h3>Parameters</h3>" + _table(("Name", "Type", "Default, meaning"), rows)
+        if rows
+        else ""
+    )
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -192,11 +196,11 @@ def _type(schema: Schema) -> str:
 def _range(schema: Schema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
-        return f" {low:g} to {high:g}"
+        return f" {low:,} to {high:,}"
     if low is not None:
-        return f", {low:g} or more"
+        return f", {low:,} or more"
     above = f" above {schema['exclusiveMinimum']:g}" if "exclusiveMinimum" in schema else ""
-    return above + (f" up to {high:g}" if high is not None else "")
+    return above + (f" up to {high:,}" if high is not None else "")
 
 
 def _default(schema: Schema) -> str:

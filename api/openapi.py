@@ -60,6 +60,9 @@ _NAMED: Final[dict[Any, tuple[str, str]]] = {
     FunctionShown: ("function", "functionName"),
     Runtime: ("runtime", "name"),
 }
+_NULL: Final[Schema] = {"type": "null"}
+#: What a schema says beside the type.
+_NOTES: Final = ("default", "description")
 #: Answered with a time after which to try again.
 _RETRY: Final = (429, 503)
 
@@ -161,7 +164,7 @@ def _parameters(route: Route, schemas: _Schemas) -> list[Schema]:
         for name, schema in schemas.fields(route.at).items()
     ]
     found += [
-        {"name": name, "in": "query", "schema": _without_null(schema)}
+        {"name": name, "in": "query", "schema": _as_text(schema, null=False)}
         for name, schema in schemas.fields(route.query).items()
     ]
     for name in route.headers:
@@ -179,8 +182,8 @@ def _body(route: Route, schemas: _Schemas) -> Schema:
 
 
 def _form(route: Route, model: type[Model], schemas: _Schemas) -> Schema:
-    """Return the schema of a form: its texts cannot be null, and it has a file."""
-    texts = {name: _without_null(each) for name, each in schemas.fields(model).items()}
+    """Return the schema of a form: the text ``null`` is null, and it has a file."""
+    texts = {name: _as_text(each, null=True) for name, each in schemas.fields(model).items()}
     module = {
         "type": "string",
         "format": "binary",
@@ -265,12 +268,15 @@ def _plain(schema: Any) -> Any:
     return [_plain(each) for each in schema] if isinstance(schema, list) else schema
 
 
-def _without_null(schema: Schema) -> Schema:
-    """Return the schema of what may be left out, but not be null."""
-    plain = dict(schema)
-    if plain.get("default", 0) is None:
-        del plain["default"]
-    options = [each for each in plain.pop("anyOf", ()) if each != {"type": "null"}]
-    if len(options) == 1:
-        return {**options[0], **plain}
-    return {**plain, "anyOf": options} if options else plain
+def _as_text(schema: Schema, *, null: bool) -> Schema:
+    """Return the schema of what is spelled as text: in a form null has a word too."""
+    apart: Schema = {name: schema[name] for name in _NOTES if name in schema}
+    bare = {name: value for name, value in schema.items() if name not in _NOTES}
+    options = [each for each in bare.pop("anyOf", [bare]) if each != _NULL]
+    if options == [{"type": "boolean"}]:
+        options.append({"enum": ["0", "1"]})
+    if null:
+        options.append(_NULL)
+    elif apart.get("default", 0) is None:
+        del apart["default"]
+    return {**(options[0] if len(options) == 1 else {"anyOf": options}), **apart}

@@ -13,14 +13,13 @@ schemathesis.openapi.format("binary", st.sampled_from([package("print(1)"), pack
 
 
 @schemathesis.hook
-def filter_body(context: Any, body: Any) -> bool:
-    """A form cannot say in its schema that entry and run exclude each other."""
-    return not (isinstance(body, dict) and {"entry", "run"} <= set(body))
-
-
-@schemathesis.hook
-def map_body(context: Any, body: Any) -> Any:
-    """Call what is there, most of the time."""
-    if isinstance(body, dict) and len(str(body.get("funcName", ""))) > 2:
-        return {**body, "funcName": "dice"}
-    return body
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """Mend what a schema cannot say, and call what is there, most of the time."""
+    body = case.body
+    if not isinstance(body, dict):
+        return
+    if case.media_type == "multipart/form-data" and {"entry", "run"} <= set(body):
+        # As JSON they exclude each other by schema; of a form it cannot be said.
+        del body["run"]
+    if case.operation.label == "POST /invokeFunction" and len(str(body.get("funcName"))) > 2:
+        body["funcName"] = "dice"
