@@ -93,7 +93,7 @@ class _Rows:
         """Return what answers and bodies are made of."""
         shown = "".join(
             f'<details id="{name}"><summary><code>{name}</code> '
-            f"<span>{escape(_first(schema.get('description', '')))}</span></summary><div>"
+            f"<span>{_prose(_first(schema.get('description', '')))}</span></summary><div>"
             f"{self._fields(schema)}</div></details>"
             for name, schema in sorted(self._schemas.items())
         )
@@ -118,7 +118,7 @@ class _Rows:
             (
                 f"<code>{escape(name)}</code>" + (" *" if name in required else ""),
                 _type(field),
-                _default(field) + escape(field.get("description", "")),
+                _default(field) + _prose(_meaning(field)),
             )
             for name, field in schema.get("properties", {}).items()
         ]
@@ -148,7 +148,7 @@ def _parameters(operation: Schema) -> str:
         (
             f"<code>{escape(each['name'])}</code>" + (" *" if each.get("required") else ""),
             f"{each['in']}: {_type(each['schema'])}",
-            _default(each["schema"]) + escape(each.get("description", "")),
+            _default(each["schema"]) + _prose(_meaning(each)),
         )
         for each in operation["parameters"]
     ]
@@ -201,6 +201,14 @@ def _range(schema: Schema) -> str:
         return f", {low:,} or more"
     above = f" above {schema['exclusiveMinimum']:g}" if "exclusiveMinimum" in schema else ""
     return above + (f" up to {high:,}" if high is not None else "")
+
+
+def _meaning(schema: Schema) -> str:
+    """Return what a field is about; of one that may be null, its value's description."""
+    said: str = schema.get("description") or next(
+        (each["description"] for each in schema.get("anyOf", ()) if "description" in each), ""
+    )
+    return said
 
 
 def _default(schema: Schema) -> str:

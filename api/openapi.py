@@ -6,6 +6,7 @@ document has is validated by its model.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -261,11 +262,17 @@ def sentence(kind: type[SkepError]) -> str:
 def _plain(schema: Any) -> Any:
     """Return a schema as other languages read it: Python's end of text is none to them."""
     if isinstance(schema, dict):
-        return {
-            name: value.replace("\\Z", "$") if name == "pattern" else _plain(value)
-            for name, value in schema.items()
-        }
+        return {name: _word(name, value) for name, value in schema.items()}
     return [_plain(each) for each in schema] if isinstance(schema, list) else schema
+
+
+def _word(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        if name == "pattern":
+            return value.replace("\\Z", "$")
+        if name == "description":
+            return inspect.cleandoc(value).replace("``", "`")
+    return _plain(value)
 
 
 def _as_text(schema: Schema, *, null: bool) -> Schema:
@@ -274,7 +281,7 @@ def _as_text(schema: Schema, *, null: bool) -> Schema:
     bare = {name: value for name, value in schema.items() if name not in _NOTES}
     options = [each for each in bare.pop("anyOf", [bare]) if each != _NULL]
     if options == [{"type": "boolean"}]:
-        options.append({"enum": ["0", "1"]})
+        options.append({"enum": [0, 1, "0", "1"]})
     if null:
         options.append(_NULL)
     elif apart.get("default", 0) is None:
