@@ -5,12 +5,23 @@ This package imports no other part of skep and needs only an HTTP client::
     from skep import Client
 
     with Client() as skep:
-        print(skep.invoke("dice", {"roll": "4d6"})["result"])
+        print(skep.submit_call("dice", {"roll": "4d6"}, wait=60)["result"])
 """
 
 from skep.client import Client
 from skep.errors import NotReachable, SkepError
-from skep.records import TERMINAL, Attempt, Call, Function, Logs, Reason, Runtime, Worker
+from skep.records import (
+    TERMINAL,
+    Attempt,
+    Call,
+    Function,
+    Health,
+    Logs,
+    Queue,
+    Reason,
+    Runtime,
+    Worker,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -19,8 +30,10 @@ __all__ = [
     "Call",
     "Client",
     "Function",
+    "Health",
     "Logs",
     "NotReachable",
+    "Queue",
     "Reason",
     "Runtime",
     "SkepError",

@@ -116,3 +116,20 @@ class Logs(TypedDict):
     stdout: str
     stderr: str
     omitted: int
+
+
+class Queue(TypedDict):
+    """What waits and what runs of one revision of a function."""
+
+    functionName: str
+    revision: int
+    queued: int
+    running: int
+
+
+class Health(TypedDict):
+    """That the api lives."""
+
+    status: str
+    version: str
+    pid: int

@@ -157,7 +157,7 @@ def test_every_script_gets_its_status_and_hurts_no_other(tmp_path: Path) -> None
 
 def invoke(url: str, name: str) -> Call:
     with Client(url) as client:
-        return client.invoke(name, params_of(name), wait=50)
+        return client.submit_call(name, params_of(name), wait=50)
 
 
 def logs_are_kept(client: Client) -> None:
