@@ -168,4 +168,7 @@ def from_answer(status: int, body: bytes, retry_after: float | None = None) -> S
 
 
 def _bare(kind: type[E], *args: Any) -> E:
-    return kind.__new__(kind, *args)
+    error = kind.__new__(kind, *args)
+    # The constructor sets them for a ``TimeoutError``, and is not called again.
+    error.args = args
+    return error
