@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
+    Generator,
     Iterable,
-    Iterator,
 )
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -137,7 +137,7 @@ class Client(RawVerbs):
         *,
         concurrency: int = 16,
         return_exceptions: Literal[False] = False,
-    ) -> Iterator[Any]: ...
+    ) -> Generator[Any, None, None]: ...
 
     @overload
     def map(
@@ -147,7 +147,7 @@ class Client(RawVerbs):
         *,
         concurrency: int = 16,
         return_exceptions: bool,
-    ) -> Iterator[Any | SkepError]: ...
+    ) -> Generator[Any | SkepError, None, None]: ...
 
     def map(
         self,
@@ -156,7 +156,7 @@ class Client(RawVerbs):
         *,
         concurrency: int = 16,
         return_exceptions: bool = False,
-    ) -> Iterator[Any | SkepError]:
+    ) -> Generator[Any | SkepError, None, None]:
         """Call a function with each input (its params); give the values in that order.
 
         At most ``concurrency`` calls are under way, and no input is taken before there is
@@ -248,7 +248,7 @@ class AsyncClient(RawAsyncVerbs):
         *,
         concurrency: int = 16,
         return_exceptions: Literal[False] = False,
-    ) -> AsyncIterator[Any]: ...
+    ) -> AsyncGenerator[Any, None]: ...
 
     @overload
     def map(
@@ -258,7 +258,7 @@ class AsyncClient(RawAsyncVerbs):
         *,
         concurrency: int = 16,
         return_exceptions: bool,
-    ) -> AsyncIterator[Any | SkepError]: ...
+    ) -> AsyncGenerator[Any | SkepError, None]: ...
 
     def map(
         self,
@@ -267,7 +267,7 @@ class AsyncClient(RawAsyncVerbs):
         *,
         concurrency: int = 16,
         return_exceptions: bool = False,
-    ) -> AsyncIterator[Any | SkepError]:
+    ) -> AsyncGenerator[Any | SkepError, None]:
         """Call a function with each input; give the values in that order (``async for``)."""
         return self.function(function).map(
             inputs, concurrency=concurrency, return_exceptions=return_exceptions

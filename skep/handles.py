@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import closing
 from typing import Any, Literal, Self, overload
@@ -48,6 +48,8 @@ class CallHandle:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end, at most ``timeout`` seconds; return whether it has come."""
+        if timeout is not None and timeout <= 0:
+            return self.done()
         self._call = self._shell.perform(self._shell.verbs.wait(self._call, timeout))
         return is_ended(self._call)
 
@@ -149,16 +151,16 @@ class FunctionHandle:
         *,
         concurrency: int = 16,
         return_exceptions: Literal[False] = False,
-    ) -> Iterator[Any]: ...
+    ) -> Generator[Any, None, None]: ...
 
     @overload
     def map(
         self, inputs: Iterable[Any], *, concurrency: int = 16, return_exceptions: bool
-    ) -> Iterator[Any | SkepError]: ...
+    ) -> Generator[Any | SkepError, None, None]: ...
 
     def map(
         self, inputs: Iterable[Any], *, concurrency: int = 16, return_exceptions: bool = False
-    ) -> Iterator[Any | SkepError]:
+    ) -> Generator[Any | SkepError, None, None]:
         """Call the function with each input; give the values in the order of the inputs.
 
         At most ``concurrency`` calls are under way, and an input is taken only when there is
@@ -178,7 +180,7 @@ class FunctionHandle:
 
     def _values(
         self, inputs: Iterable[Any], concurrency: int, *, return_exceptions: bool
-    ) -> Iterator[Any | SkepError]:
+    ) -> Generator[Any | SkepError, None, None]:
         shell, options = self._shell, self._options
         started = (
             shell.start(shell.verbs.make(self.name, one, options, options.wait, index))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable
 from contextlib import aclosing
 from typing import Any, Literal, overload
 
@@ -46,6 +46,8 @@ class AsyncCallHandle:
 
     async def wait(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         """Wait for the end, at most ``timeout`` seconds; return whether it has come."""
+        if timeout is not None and timeout <= 0:
+            return await self.done()
         self._call = await self._shell.perform(self._shell.verbs.wait(self._call, timeout))
         return is_ended(self._call)
 
@@ -126,7 +128,7 @@ class AsyncFunctionHandle:
         *,
         concurrency: int = 16,
         return_exceptions: Literal[False] = False,
-    ) -> AsyncIterator[Any]: ...
+    ) -> AsyncGenerator[Any, None]: ...
 
     @overload
     def map(
@@ -135,7 +137,7 @@ class AsyncFunctionHandle:
         *,
         concurrency: int = 16,
         return_exceptions: bool,
-    ) -> AsyncIterator[Any | SkepError]: ...
+    ) -> AsyncGenerator[Any | SkepError, None]: ...
 
     def map(
         self,
@@ -143,7 +145,7 @@ class AsyncFunctionHandle:
         *,
         concurrency: int = 16,
         return_exceptions: bool = False,
-    ) -> AsyncIterator[Any | SkepError]:
+    ) -> AsyncGenerator[Any | SkepError, None]:
         """Call the function with each input; give the values in the order of the inputs.
 
         As ``FunctionHandle.map``; the inputs may come asynchronously, too. To be sure that
@@ -162,7 +164,7 @@ class AsyncFunctionHandle:
         concurrency: int,
         *,
         return_exceptions: bool,
-    ) -> AsyncIterator[Any | SkepError]:
+    ) -> AsyncGenerator[Any | SkepError, None]:
         async with aclosing(in_order_async(self._started(inputs), concurrency)) as tasks:
             async for task in tasks:
                 try:

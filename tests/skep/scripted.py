@@ -118,7 +118,8 @@ class Script:
         with self._lock:
             self.asked.append(asked)
             if self.handler is None:
-                return self.acts.pop(0)
+                # A client must not take the end of the script for a fault.
+                return self.acts.pop(0) if self.acts else Say(418, error("script_over"))
         return self.handler(asked)
 
     def says(self, *bodies: Any) -> None:
