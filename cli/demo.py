@@ -113,13 +113,15 @@ def _register(client: Client, screen: DemoScreen) -> None:
 
 
 def _roll(client: Client, screen: DemoScreen, which: str) -> Call:
-    call = screen.timed(
-        f"invoke dice ({which})", lambda: client.invoke("dice", PARAMS), _outcome
-    )
+    call = screen.timed(f"invoke dice ({which})", lambda: _invoke(client), _outcome)
     if call["status"] != "DONE":
         screen.error(ending(call))
         screen.lines(_logs(client, call))
     return call
+
+
+def _invoke(client: Client) -> Call:
+    return client.wait_call(client.submit_call("dice", PARAMS))
 
 
 def _logs(client: Client, call: Call) -> list[str]:

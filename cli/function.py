@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,7 +36,7 @@ def register(
 ) -> None:
     """Upload ARCHIVE (zip, tar, tar.gz) as function NAME of RUNTIME."""
     given = {"timeout": timeout, "memory": memory, "idempotent": idempotent}
-    settings = {key: value for key, value in given.items() if value is not None}
+    settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     target = target_of(ctx)
     with target.client() as client:
         answer = client.register_function(runtime, name, archive, **settings)

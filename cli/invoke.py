@@ -35,16 +35,18 @@ def invoke(
 ) -> None:
     """Call FUNCTION with PARAMS: JSON, @FILE, or - for stdin. Prints the bare result."""
     limits = {"timeout": timeout, "maxWait": max_wait}
-    options = {name: value for name, value in limits.items() if value is not None}
+    options: dict[str, Any] = {
+        name: value for name, value in limits.items() if value is not None
+    }
     value = _params(params)
     target = target_of(ctx)
     with target.client() as client:
-        call = client.submit(function, value, **options)
+        call = client.submit_call(function, value, **options)
         if no_wait:
             print_json(call) if target.json else click.echo(call["callNum"])
             return
         try:
-            call = client.wait(call, wait)
+            call = client.wait_call(call, wait)
         except KeyboardInterrupt:
             say(f"call {call['callNum']} goes on; skep call show {call['callNum']}")
             sys.exit(_INTERRUPTED)

@@ -30,8 +30,8 @@ class Target:
     json: bool = False
 
     def client(self) -> Client:
-        """Return a client of that place."""
-        return Client(self.url, token=self.token)
+        """Return a client that does not try again: people at a terminal would rather know."""
+        return Client(self.url, token=self.token, retries=0)
 
 
 class Command(click.Command):

@@ -1,48 +1,54 @@
-"""The synchronous HTTP client: one method a verb."""
+"""The two clients: call functions, and say every verb of skep."""
 
 from __future__ import annotations
 
-import json
-import os
+import asyncio
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+)
 from types import TracebackType
-from typing import Any, Final, Self, cast
-from urllib.parse import quote, urlsplit
+from typing import Any, Literal, Self, overload
 
-import httpx
-
-from skep.errors import NotReachable, from_answer
-from skep.records import TERMINAL, Call, Function, Logs, Runtime, Worker
-
-DEFAULT_URL: Final = "http://127.0.0.1:3000"
-#: The longest that one request asks the server to wait; a longer wait is several requests.
-WAIT_STEP_S: Final = 60.0
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-NO_PARAMS: Final[Mapping[str, Any]] = {}
+from skep.errors import SkepError
+from skep.handles import CallHandle, FunctionHandle
+from skep.handles_async import AsyncCallHandle, AsyncFunctionHandle
+from skep.raw import RawVerbs
+from skep.raw_async import RawAsyncVerbs
+from skep.shells import AsyncShell, Shell, Terms
+from skep.values import CallOptions
 
 
-class Client:
-    """Speaks HTTP with one skep; keeps its connection between calls.
+class Client(RawVerbs):
+    """Speaks HTTP with one skep; keeps its connections between requests.
 
-    ``url`` defaults to ``SKEP_URL``, else to the local one. ``timeout`` is the number of
-    seconds without an answer after which it counts as not reachable; waiting for a call
-    is extra. Errors are raised as ``SkepError``, no answer as ``NotReachable``.
+    ``url`` is by default ``SKEP_URL``, else http://127.0.0.1:3000; ``token`` is ``SKEP_TOKEN``.
+
+    No answer, 429 and 503 are tried again: at most ``retries`` times, after pauses that grow
+    from 0.1 to 5 s (random, and no shorter than ``Retry-After``), and as long as the whole
+    request, waits for a call apart, takes less than ``timeout`` seconds. Nothing is done twice
+    by that: each call that is made carries an ``Idempotency-Key``.
+
+    Threads may share a client. After a fork the child may use it, too: it gets connections
+    of its own. ``clock`` and ``sleep`` are for tests.
     """
 
     def __init__(
-        self, url: str | None = None, *, token: str | None = None, timeout: float = 30.0
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 6,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self.url = (url or os.environ.get("SKEP_URL") or DEFAULT_URL).rstrip("/")
-        self._timeout_s = timeout
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=timeout,
-            # A proxy of the environment knows no way to this machine's own loopback.
-            trust_env=urlsplit(self.url).hostname not in LOOPBACK,
-        )
+        self._shell = Shell(Terms.of(url, token, timeout, retries, clock), sleep)
 
     def __enter__(self) -> Self:
         return self
@@ -58,120 +64,211 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
 
+    @property
+    def url(self) -> str:
+        """Return where its skep is."""
+        return self._shell.place.url
+
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections; calls that were made go on."""
+        self._shell.close()
 
-    def register_runtime(self, runtime: Mapping[str, Any]) -> Runtime:
-        """Register a runtime, given with the fields of its JSON; or change it."""
-        return cast("Runtime", self._json("POST", "/registerRuntime", json=dict(runtime)))
+    def function(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        max_wait: float | None = None,
+        revision: int | None = None,
+        idempotency_key: str | None = None,
+        wait: float | None = None,
+    ) -> FunctionHandle:
+        """Return a function as an object, with options for its calls. Nothing is asked yet.
 
-    def register_function(
-        self, runtime: str, function: str, package: Path | str, **settings: Any
-    ) -> Function:
-        """Upload an archive as a function of a runtime; settings are spelled as in HTTP."""
-        fields = {key: _text(value) for key, value in settings.items()}
-        path = f"/registerFunction/{quote(runtime, safe='')}/{quote(function, safe='')}"
-        with Path(package).open("rb") as file:
-            files = {"module": (Path(package).name, file, "application/octet-stream")}
-            answer = self._json("POST", path, data=fields, files=files)
-        return cast("Function", answer)
+        ``timeout``: seconds that a call may run. ``max_wait``: seconds in which it must have
+        begun. ``revision``: an older one. ``idempotency_key``: 1 to 255 visible ASCII
+        characters; the same key again, with the same params, answers the first call again.
+        ``wait``: seconds after which ``invoke`` and ``map`` stop waiting (``TimeoutError``).
+        """
+        options = CallOptions(
+            timeout=timeout,
+            max_wait=max_wait,
+            revision=revision,
+            idempotency_key=idempotency_key,
+            wait=wait,
+        )
+        return FunctionHandle(self._shell, name, options)
 
-    def submit(self, function: str, params: Any = NO_PARAMS, **options: Any) -> Call:
-        """Accept a call and return its record at once; it runs, whatever happens to us."""
-        return self._invoke(function, params, 0.0, options)
+    def handle(self, number: int) -> CallHandle:
+        """Return the handle of a call that was made earlier, or elsewhere.
 
-    def invoke(
+        Raises:
+            UnknownCall: there is none of that number.
+        """
+        return CallHandle(self._shell, self.call(number))
+
+    def invoke(self, function: str, /, *arguments: Any, **named: Any) -> Any:
+        """Call a function, wait for its end, and return its value.
+
+        One positional argument is the params themselves, several are a list; named ones are
+        an object. The value is the function's text, what it returned as JSON, or bytes.
+
+        Raises:
+            CallFailed: the call did not end DONE; it has the record, and why.
+            SkepError: it was not accepted.
+        """
+        return self.function(function).invoke(*arguments, **named)
+
+    def submit(self, function: str, /, *arguments: Any, **named: Any) -> CallHandle:
+        """Make a call, with arguments as in ``invoke``, and return at once.
+
+        It is stored and runs whatever happens to us; ``result`` of the handle is its value.
+
+        Raises:
+            SkepError: it was not accepted.
+        """
+        return self.function(function).submit(*arguments, **named)
+
+    @overload
+    def map(
         self,
         function: str,
-        params: Any = NO_PARAMS,
+        inputs: Iterable[Any],
         *,
-        wait: float | None = None,
-        **options: Any,
-    ) -> Call:
-        """Call a function and return its record when it has ended, however it ended.
+        concurrency: int = 16,
+        return_exceptions: Literal[False] = False,
+    ) -> Generator[Any, None, None]: ...
 
-        After ``wait`` seconds (default: no limit) the record is returned as it stands then.
+    @overload
+    def map(
+        self,
+        function: str,
+        inputs: Iterable[Any],
+        *,
+        concurrency: int = 16,
+        return_exceptions: bool,
+    ) -> Generator[Any | SkepError, None, None]: ...
+
+    def map(
+        self,
+        function: str,
+        inputs: Iterable[Any],
+        *,
+        concurrency: int = 16,
+        return_exceptions: bool = False,
+    ) -> Generator[Any | SkepError, None, None]:
+        """Call a function with each input (its params); give the values in that order.
+
+        At most ``concurrency`` calls are under way, and no input is taken before there is
+        room: inputs may be without end. See ``FunctionHandle.map``.
         """
-        end = _end_of(wait)
-        call = self._invoke(function, params, _step_s(end), options)
-        return self.wait(call, None if end is None else end - time.monotonic())
-
-    def wait(self, call: Call, wait: float | None = None) -> Call:
-        """Return the record of a call when it has ended, or after ``wait`` seconds."""
-        end = _end_of(wait)
-        while call["status"] not in TERMINAL and (step_s := _step_s(end)) > 0:
-            call = self.call(call["callNum"], wait=step_s)
-        return call
-
-    def call(self, number: int, *, wait: float = 0.0) -> Call:
-        """Return the record of a call, waiting up to ``wait`` seconds (0 to 300)."""
-        return cast("Call", self._json("GET", f"/call/{number}", wait=wait))
-
-    def calls(self, **query: Any) -> list[Call]:
-        """Return records: query by ``order, limit, after, status, function``."""
-        answer = self._json("GET", "/calls", params=query)
-        return cast("list[Call]", list(answer.values()))
-
-    def logs(self, number: int) -> Logs:
-        """Return what a call printed beside its result."""
-        headers = {"Accept": "application/json"}
-        return cast("Logs", self._json("GET", f"/call/{number}/logs", headers=headers))
-
-    def cancel(self, number: int) -> Call:
-        """Ask for the end of a call; return its record as it stands now."""
-        return cast("Call", self._json("DELETE", f"/call/{number}"))
-
-    def runtimes(self) -> list[str]:
-        """Return the names of the runtimes."""
-        return cast("list[str]", self._json("GET", "/runtimes"))
-
-    def functions(self) -> list[str]:
-        """Return the names of the functions."""
-        return cast("list[str]", self._json("GET", "/functions"))
-
-    def workers(self) -> list[Worker]:
-        """Return the workers that the api knows."""
-        return cast("list[Worker]", self._json("GET", "/workers"))
-
-    def _invoke(
-        self, function: str, params: Any, wait_s: float, options: Mapping[str, Any]
-    ) -> Call:
-        body = {"funcName": function, "params": params, **options}
-        return cast("Call", self._json("POST", "/invokeFunction", wait=wait_s, json=body))
-
-    def _json(self, method: str, path: str, *, wait: float = 0.0, **request: Any) -> Any:
-        if wait > 0:
-            request["params"] = {"wait": f"{wait:.3f}"}
-        answer = self._send(method, path, timeout=self._timeout_s + wait, **request)
-        if answer.is_success:
-            try:
-                return answer.json()
-            except ValueError:
-                raise from_answer(answer.status_code, answer.content) from None
-        raise from_answer(answer.status_code, answer.content)
-
-    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
-        try:
-            return self._http.request(method, path, **request)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise NotReachable(
-                f"no answer from {self.url}: {str(error) or type(error).__name__}",
-                hint="Is it running (skep up)? Is the address right (--url, SKEP_URL)?",
-            ) from error
+        return self.function(function).map(
+            inputs, concurrency=concurrency, return_exceptions=return_exceptions
+        )
 
 
-def _end_of(wait_s: float | None) -> float | None:
-    return None if wait_s is None else time.monotonic() + wait_s
+class AsyncClient(RawAsyncVerbs):
+    """Speaks HTTP with one skep as ``Client`` does, with the same verbs, to be awaited.
 
+    It belongs to one event loop. Cancelling what is awaited leaves calls that were made alone.
+    """
 
-def _step_s(end: float | None) -> float:
-    """Return how long the next request may wait, in seconds."""
-    if end is None:
-        return WAIT_STEP_S
-    return min(WAIT_STEP_S, max(0.0, end - time.monotonic()))
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 6,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._shell = AsyncShell(Terms.of(url, token, timeout, retries, clock), sleep)
 
+    async def __aenter__(self) -> Self:
+        return self
 
-def _text(value: Any) -> str:
-    """Spell a setting as a form field: texts as they are, all else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Return where its skep is."""
+        return self._shell.place.url
+
+    async def close(self) -> None:
+        """Close the connections; calls that were made go on."""
+        await self._shell.close()
+
+    def function(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        max_wait: float | None = None,
+        revision: int | None = None,
+        idempotency_key: str | None = None,
+        wait: float | None = None,
+    ) -> AsyncFunctionHandle:
+        """Return a function as an object, with options for its calls: see ``Client``."""
+        options = CallOptions(
+            timeout=timeout,
+            max_wait=max_wait,
+            revision=revision,
+            idempotency_key=idempotency_key,
+            wait=wait,
+        )
+        return AsyncFunctionHandle(self._shell, name, options)
+
+    async def handle(self, number: int) -> AsyncCallHandle:
+        """Return the handle of a call that was made earlier, or elsewhere."""
+        return AsyncCallHandle(self._shell, await self.call(number))
+
+    async def invoke(self, function: str, /, *arguments: Any, **named: Any) -> Any:
+        """Call a function, wait for its end, and return its value: see ``Client.invoke``."""
+        return await self.function(function).invoke(*arguments, **named)
+
+    async def submit(self, function: str, /, *arguments: Any, **named: Any) -> AsyncCallHandle:
+        """Make a call and return at once: see ``Client.submit``."""
+        return await self.function(function).submit(*arguments, **named)
+
+    @overload
+    def map(
+        self,
+        function: str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        concurrency: int = 16,
+        return_exceptions: Literal[False] = False,
+    ) -> AsyncGenerator[Any, None]: ...
+
+    @overload
+    def map(
+        self,
+        function: str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        concurrency: int = 16,
+        return_exceptions: bool,
+    ) -> AsyncGenerator[Any | SkepError, None]: ...
+
+    def map(
+        self,
+        function: str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        concurrency: int = 16,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[Any | SkepError, None]:
+        """Call a function with each input; give the values in that order (``async for``)."""
+        return self.function(function).map(
+            inputs, concurrency=concurrency, return_exceptions=return_exceptions
+        )

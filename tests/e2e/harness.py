@@ -129,7 +129,7 @@ def roll(client: Client) -> Call:
 
     def attempt() -> Call | None:
         try:
-            return client.invoke("dice", {"roll": "4d6"}, wait=20)
+            return client.submit_call("dice", {"roll": "4d6"}, wait=20)
         except SkepError:
             return None
 

@@ -22,8 +22,8 @@ def test_a_burst_is_served_in_order_and_never_over_the_slots(tmp_path: Path) -> 
     with up(tmp_path / "data", *options) as hive, hive.client() as client:
         client.register_runtime({**RUNTIME, "name": "bare", "dependencies": ""})
         client.register_function("bare", "echo", package(tmp_path, "echo", SCRIPT))
-        accepted = [client.submit("echo", number) for number in range(CALLS)]
-        calls = [client.wait(call, 50) for call in accepted]
+        accepted = [client.submit_call("echo", number) for number in range(CALLS)]
+        calls = [client.wait_call(call, 50) for call in accepted]
         assert [call["result"] for call in calls] == [str(n) for n in range(CALLS)]
         # Each record rounds its own clock's offset, so neighbours may differ by one ms.
         assert all(a <= b + 1 for a, b in pairwise(dispatched_ms(calls))), calls

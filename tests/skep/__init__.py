@@ -1,0 +1,1 @@
+"""The Python client: its decisions, its faults on real sockets, and a real skep."""

@@ -1,0 +1,55 @@
+"""The typed dictionaries have the keys that the models of the server have."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, get_origin, get_type_hints, is_typeddict
+
+import msgspec
+import pytest
+
+import skep
+from api.bodies import FunctionSettings, InvokeFunction
+from skep import records
+from wire import models
+from wire.records import ListCalls
+
+PAIRS = [
+    (records.Call, models.Call, set()),
+    (records.Attempt, models.Attempt, set()),
+    (records.Reason, models.Reason, set()),
+    (records.Package, models.Package, set()),
+    (records.Logs, models.Logs, set()),
+    (records.Runtime, models.Runtime, set()),
+    # The api counts beside the model.
+    (records.Function, models.Function, {"callCount"}),
+    (records.FunctionSettings, FunctionSettings, set()),
+    (records.CallSettings, InvokeFunction, {"-funcName", "-params"}),
+    (records.CallQuery, ListCalls, {"-project"}),
+]
+
+
+def outside(model: type[msgspec.Struct]) -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(model)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "model", "known"), PAIRS, ids=lambda x: getattr(x, "__name__", "")
+)
+def test_a_shape_has_the_keys_of_its_model(shape: Any, model: Any, known: set[str]) -> None:
+    extra = {name for name in known if not name.startswith("-")}
+    without = {name[1:] for name in known if name.startswith("-")}
+    wanted = (outside(model) - without) | extra
+    hints = get_type_hints(shape, include_extras=True)
+    # What is not required may come from a newer server.
+    needed = {name for name, hint in hints.items() if get_origin(hint) is not NotRequired}
+    assert set(hints) >= wanted
+    assert needed <= wanted
+
+
+def test_terminal_statuses_are_those_of_the_server() -> None:
+    assert {status.value for status in models.Status if status.is_terminal} == skep.TERMINAL
+
+
+def test_every_shape_is_exported() -> None:
+    shapes = {name for name, value in vars(records).items() if is_typeddict(value)}
+    assert shapes <= set(skep.__all__)
