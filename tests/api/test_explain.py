@@ -90,8 +90,8 @@ GONE = Made("a code of a later release")
             tried(Way.IDLE, 1, 1, waited_s=0.02, blocked=Blocked.TURN, finished=5.0),
             "idle",
             (
-                f"waited 20 ms: other calls of its function were before it; {IDLE}the only node; "
-                "it was handed back before it began"
+                f"waited 20 ms: other calls of its function were before it; {IDLE}the only "
+                "node; it was handed back before it began"
             ),
         ),
         (
