@@ -112,6 +112,8 @@ class Live:
     logs: Logs | None = None
     #: What an earlier life of the api had measured.
     told_stages: dict[str, float] = field(default_factory=dict)
+    #: What the record of an ended call explains, as of a revision.
+    _kept: tuple[int, tuple[Attempt, ...], dict[str, float]] | None = None
 
     def __repr__(self) -> str:
         return f"<Live {self.num} {self.phase.value} {self.status} attempt {self.attempt}>"
@@ -184,10 +186,11 @@ class Live:
             omitted=self.omitted,
         )
 
-    def call(self, params: msgspec.Raw | None = None) -> Call:
-        """Return the public record as it stands."""
+    def call(self, params: msgspec.Raw | None = None, *, brief: bool = False) -> Call:
+        """Return the public record as it stands; a ``brief`` one does not explain itself."""
         function = self.spec.function
         took_ms = self.duration_ms
+        attempts, stages = self._brief() if brief else self._explained()
         return Call(
             func_name=function.function_name,
             params=msgspec.Raw(self.params) if params is None else params,
@@ -206,7 +209,7 @@ class Live:
             node=self.tries[-1].node if self.tries else None,
             miniworker=self.miniworker,
             start=self.warmth,
-            attempts=tuple(map(self._public, self.tries)),
+            attempts=attempts,
             peak_memory=self.peak_memory,
             reason=self.reason,
             log_bytes_omitted=self.omitted,
@@ -215,13 +218,20 @@ class Live:
             timeout=self.timeout_ms / 1000,
             max_wait=self.max_wait_ms / 1000,
             memory=function.memory,
-            stages=self._stages(),
+            stages=stages,
         )
 
-    def record(self, api: str, epoch: int, params: msgspec.Raw | None = None) -> CallRecord:
+    def record(
+        self,
+        api: str,
+        epoch: int,
+        params: msgspec.Raw | None = None,
+        *,
+        brief: bool = False,
+    ) -> CallRecord:
         """Return the whole record, as the DB node keeps it."""
         return CallRecord(
-            call=self.call(params),
+            call=self.call(params, brief=brief),
             rev=max(1, self.rev),
             api=api,
             epoch=epoch,
@@ -236,14 +246,30 @@ class Live:
 
     def portable(self, api: str, epoch: int) -> bytes:
         """Return the record as START carries it: JSON, without the params."""
-        return to_json(self.record(api, epoch, NO_PARAMS))
+        return to_json(self.record(api, epoch, NO_PARAMS, brief=True))
 
     def _at(self, moment: float | None) -> str | None:
         if moment is None:
             return None
         return iso(self.accepted_ms + round((moment - self.accepted) * 1000))
 
-    def _public(self, one: Try) -> Attempt:
+    def _brief(self) -> tuple[tuple[Attempt, ...], dict[str, float]]:
+        return tuple(self._public(one, "") for one in self.tries), {}
+
+    def _explained(self) -> tuple[tuple[Attempt, ...], dict[str, float]]:
+        """Return the attempts with their whys, and the stages; of an ended call made once."""
+        kept = self._kept
+        if kept is not None and kept[0] == self.rev:
+            return kept[1:]
+        tries = self.tries
+        whys = (telling.why(one, tries[:at]) for at, one in enumerate(tries))
+        attempts = tuple(map(self._public, tries, whys))
+        stages = self._stages()
+        if self.phase is Phase.ENDED:
+            self._kept = (self.rev, attempts, stages)
+        return attempts, stages
+
+    def _public(self, one: Try, why: str) -> Attempt:
         return Attempt(
             attempt=one.attempt,
             node=one.node,
@@ -253,7 +279,7 @@ class Live:
             status=one.status,
             reason=one.reason,
             way=telling.way(one),
-            why=telling.why(one, self.tries[: one.attempt - 1]),
+            why=why,
         )
 
     def _stages(self) -> dict[str, float]:

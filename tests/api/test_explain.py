@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from api import moments
 from api.ledger import Way
 from api.live import Live
 from api.policy import Choice, Offer
@@ -289,3 +292,9 @@ def test_calls_that_are_due_at_once_go_in_the_order_of_their_acceptance() -> Non
     scene.credit(session, 4, 4, seen=3)
     started = [start.call for start in scene.sent(Start)]
     assert started == [1, 2, 3, fresh.num]
+
+
+@given(st.integers(0, 4_000_000_000_000))
+def test_moments_come_back(wall_ms: int) -> None:
+    assert moments.wall_ms(moments.iso(wall_ms)) == wall_ms
+    assert moments.iso(wall_ms)[-5] == "."
