@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def iso(wall_ms: int) -> str:
     """Return a point in time, given as milliseconds since 1970."""
-    at = datetime.fromtimestamp(wall_ms / 1000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{wall_ms % 1000:03d}Z"
+    return f"{_second(wall_ms // 1000)}.{wall_ms % 1000:03d}Z"
 
 
 def wall_ms(text: str) -> int:
     """Return the milliseconds since 1970 of what ``iso`` wrote."""
     return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+@lru_cache(maxsize=256)
+def _second(second: int) -> str:
+    # A record has half a dozen moments, most of them in the same second.
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"

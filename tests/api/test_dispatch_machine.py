@@ -156,6 +156,12 @@ class DispatchMachine(RuleBasedStateMachine):
             assert count == 1 or self.accepted[num].may_repeat, self.accepted[num]
 
     @invariant()
+    def the_stages_are_no_more_than_the_whole(self) -> None:
+        for call in self.accepted.values():
+            end = self.now if call.finished is None else call.finished
+            assert sum(call.call().stages.values()) <= (end - call.accepted) * 1000 + 0.1, call
+
+    @invariant()
     def nothing_is_overdrawn(self) -> None:
         assert not any(worker.overdrawn for worker in self.workers)
 

@@ -6,6 +6,8 @@ import dataclasses
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api import bodies, fates, queries, reading
 from api.agenda import Agenda
@@ -119,6 +121,24 @@ def test_the_backlog_is_fair_bounded_and_forgets_cheaply() -> None:
     assert backlog.head("a") == 2
     backlog.remove("b", 4)
     assert not backlog.has("b")
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.sampled_from(["new", "back", "out"]))))
+def test_calls_that_came_back_lead_in_the_order_of_their_acceptance(
+    steps: list[tuple[int, str]],
+) -> None:
+    backlog = Backlog(max_calls=100, max_bytes=1000)
+    fresh: list[int] = []
+    back: list[int] = []
+    for num, step in steps:
+        if step == "out":
+            backlog.remove("a", num)
+            fresh, back = [n for n in fresh if n != num], [n for n in back if n != num]
+        elif num not in fresh + back:
+            backlog.push("a", num, 1, front=step == "back")
+            (back if step == "back" else fresh).append(num)
+        assert backlog.head("a") == next(iter(sorted(back) + fresh), None)
+        assert len(backlog) == len(fresh + back)
 
 
 def test_the_agenda_gives_each_call_one_moment() -> None:

@@ -113,6 +113,16 @@ def test_cancel_hands_back_what_waits_and_kills_the_head() -> None:
     assert attempts.is_idle
 
 
+def test_a_recall_hands_back_what_waits_and_leaves_the_head() -> None:
+    attempts = Attempts("m1")
+    for call in (1, 2, 3):
+        attempts.job(job(call), b"", 0.0)
+    assert statuses(attempts.recall()) == [(2, None), (3, None)]
+    assert attempts.recall() == []
+    assert statuses(attempts.result(ok(1), b"", 0.1)) == [(1, Status.DONE)]
+    assert attempts.is_idle
+
+
 def test_a_cancelled_call_that_had_not_begun_is_handed_back() -> None:
     attempts = Attempts("m1")
     attempts.job(job(1), b"", 0.0)
@@ -225,6 +235,10 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(call=st.integers(1, 20))
     def cancel(self, call: int) -> None:
         self.do(self.attempts.cancel(call, 1, CANCEL, self.now))
+
+    @rule()
+    def recall(self) -> None:
+        self.do(self.attempts.recall())
 
     @rule(serial=st.integers(0, 20), began=st.booleans(), result=st.booleans())
     def answer(self, serial: int, began: bool, result: bool) -> None:

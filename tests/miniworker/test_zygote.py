@@ -108,6 +108,40 @@ def test_a_lost_or_hostile_sandbox(fake: Rig, rule: str, status: Status, code: s
     assert fake.exit_of(mini.name).status == 0
 
 
+def test_a_recall_returns_what_waits(fake: Rig) -> None:
+    mini = ready(fake)
+    mini.job(1, b'{"sleep_s": 0.3}')
+    mini.job(2)
+    mini.job(3)
+    mini.send(jobs.Recall())
+    assert [mini.recv()[0] for _ in range(2)] == [
+        jobs.Returned(call=2, attempt=1),
+        jobs.Returned(call=3, attempt=1),
+    ]
+    assert mini.done()[0].status is Status.DONE
+    assert mini.call()[0].status is Status.DONE
+
+
+def test_the_zygote_knows_what_a_killed_miniworker_had_handed_over(fake: Rig) -> None:
+    mini = ready(fake)
+    assert mini.call()[0].status is Status.DONE
+    mini.job(2, b'{"sleep_s": 60}')
+    mini.job(3)
+    mini.job(4)
+    # The answer to the cancel says that all before it was read.
+    mini.send(jobs.Cancel(call=4, attempt=1, reason=Reason(code="cancelled", message="no")))
+    assert mini.recv()[0] == jobs.Returned(call=4, attempt=1)
+    os.kill(mini.pid, signal.SIGKILL)
+    exited = fake.exit_of(mini.name)
+    assert (exited.status, exited.handed) == (-signal.SIGKILL, 2)
+
+
+def test_the_time_of_loading_is_part_of_the_whole(fake: Rig) -> None:
+    said = fake.spawn("fake").specialise(spec(), "nowhere")
+    assert isinstance(said, jobs.Ready)
+    assert 0 < said.load_ms <= said.took_ms
+
+
 def test_cancel(fake: Rig) -> None:
     mini = ready(fake)
     why = Reason(code="cancelled", message="by its caller")

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+)
 
-from wire.messages import INLINE_BYTES, Outcome, Start
+from wire.messages import INLINE_BYTES, ColdBecause, Outcome, Start
 from wire.models import Fault, Function, Reason, Runtime, Spec, Status
 from worker import actions as act
 from worker.actions import Action, Id
 from worker.broker import Broker
+from worker.partings import MAX_KEYS, Partings
 from worker.placing import CANCEL_S, OVERDUE_S
 from worker.pool import STOP_S, Pool, PoolSettings, Stage
+from worker.speed import LONG_HEAD_S
 
 SPEC = Spec(
     function=Function(function_name="f", runtime_name="r", revision=1),
@@ -149,6 +158,156 @@ def test_calls_ahead_only_behind_fast_ones_and_not_behind_a_long_head() -> None:
     assert scene.start((6, 1)) == [act.SayReturned((6, 1))]
     assert of(scene.done(box, (4, 1)), act.End)
     assert scene.broker.book.in_use == 1
+
+
+def fast(scene: Scene) -> str:
+    """Teach a node that the function is fast; return the sandbox that it has."""
+    for call in range(101, 111):
+        box = scene.run((call, 1))
+        scene.done(box, (call, 1), ms=0.1)
+    return box
+
+
+def test_what_waits_behind_a_head_that_turns_out_slow_is_recalled_once() -> None:
+    scene = Scene(slots=1)
+    box = fast(scene)
+    scene.start((1, 1))
+    scene.start((2, 1))
+    assert scene.broker.recall(scene.now + LONG_HEAD_S) == []
+    scene.now += LONG_HEAD_S + 0.001
+    assert scene.broker.recall(scene.now) == [act.Recall(box)]
+    assert scene.broker.recall(scene.now + 1) == []
+    returned = scene.broker.returned(box, (2, 1), scene.now)
+    assert returned == [act.SayReturned((2, 1), owed=True)]
+    # Nobody else is put behind the next one at once.
+    assert of(scene.done(box, (1, 1), ms=30), act.End)
+    scene.start((3, 1))
+    assert scene.broker.places_ahead(scene.now) == {}
+
+
+def test_a_head_that_nothing_waits_behind_is_left_alone() -> None:
+    scene = Scene()
+    scene.run((1, 1))
+    assert scene.broker.recall(scene.now + 3) == []
+
+
+def test_a_dead_miniworker_loses_what_its_agent_had_and_returns_the_rest() -> None:
+    scene = Scene(slots=1)
+    box = fast(scene)
+    for call in (1, 2, 3):
+        scene.start((call, 1))
+    # Ten before, then two of these: the last word on the second one was not read.
+    orders = scene.broker.exited(box, "signal 9", scene.now, handed=12)
+    assert [end.id for end in of(orders, act.End)] == [(1, 1), (2, 1)]
+    assert of(orders, act.SayReturned) == [act.SayReturned((3, 1), owed=True)]
+
+
+def test_a_dead_miniworker_of_which_nothing_is_known_loses_all_it_was_given() -> None:
+    scene = Scene(slots=1)
+    box = fast(scene)
+    scene.start((1, 1))
+    scene.start((2, 1))
+    orders = scene.broker.exited(box, "signal 9", scene.now)
+    assert [end.outcome.status for end in of(orders, act.End)] == [Status.LOST] * 2
+    assert not of(orders, act.SayReturned)
+
+
+def because(scene: Scene, id_: Id, key: str = KEY) -> str:
+    """Run a call to its end and return why it was cold, '' if it was not."""
+    box = scene.run(id_, key)
+    (end,) = of(scene.done(box, id_), act.End)
+    assert (end.outcome.start == "cold") == (end.outcome.made is not None)
+    return end.outcome.made.because if end.outcome.made else ""
+
+
+def test_why_a_call_was_cold() -> None:
+    scene = Scene(idle_s=60)
+    assert because(scene, (1, 1)) == ColdBecause.FIRST
+    assert because(scene, (2, 1)) == ""
+    scene.now += 61
+    scene.works(scene.broker.tick(scene.now))
+    assert because(scene, (3, 1)) == ColdBecause.IDLE
+    box = scene.run((4, 1))
+    scene.broker.exited(box, "signal 9", scene.now)
+    assert because(scene, (5, 1)) == ColdBecause.DIED
+    box = scene.run((6, 1))
+    scene.broker.broken(box, Fault.NONE, WHY, scene.now)
+    assert because(scene, (7, 1)) == ColdBecause.DIED
+    assert because(scene, (8, 1), "default/f@2.1") == ColdBecause.REVISION
+    assert because(scene, (9, 1), "other/f@1.1") == ColdBecause.FIRST
+
+
+def test_cold_because_all_are_in_use_or_the_last_one_made_room() -> None:
+    scene = Scene(slots=2, max_warm=2)
+    box = scene.run((1, 1))
+    assert because(scene, (2, 1)) == ColdBecause.BUSY
+    scene.done(box, (1, 1))
+    assert because(scene, (3, 1), KEYS[1]) == ColdBecause.FIRST
+    scene.now += 1
+    assert because(scene, (4, 1), KEYS[2]) == ColdBecause.FIRST
+    assert because(scene, (5, 1)) == ColdBecause.EVICTED
+
+
+def test_a_sandbox_that_never_was_ready_is_no_reason() -> None:
+    scene = Scene()
+    (spawn,) = of(scene.broker.prepare((1, 1), KEY, scene.now), act.Spawn)
+    scene.broker.no_bundle(spawn.sandbox, Fault.NODE, WHY, "", scene.now)
+    assert because(scene, (2, 1)) == ColdBecause.FIRST
+
+
+def test_partings_are_bounded() -> None:
+    partings = Partings()
+    for n in range(MAX_KEYS + 1):
+        partings.ready(f"default/f{n}@1.1")
+        partings.left(f"default/f{n}@1.1", ColdBecause.IDLE)
+    assert partings.because("default/f0@1.1") is ColdBecause.FIRST
+    assert partings.because("default/f1@1.1") is ColdBecause.IDLE
+    assert repr(partings) == f"<Partings of {MAX_KEYS} keys>"
+
+
+def making(scene: Scene, id_: Id) -> str:
+    """PREPARE on a node on which a package takes 2 s, an installer 3 s, a start 1 s."""
+    begin = scene.now
+    (spawn,) = of(scene.broker.prepare(id_, KEY, scene.now), act.Spawn)
+    box = spawn.sandbox
+    scene.broker.up(box, scene.now + 0.1)
+    steps = (
+        act.Step("fetch", begin, begin + 2),
+        act.Step("install", begin + 2, begin + 5),
+    )
+    scene.broker.bundle(box, SPEC, "b", begin + 5, steps)
+    scene.broker.ready(box, begin + 6, load_ms=250)
+    scene.now = begin + 6
+    return box
+
+
+def test_what_making_a_sandbox_took() -> None:
+    scene = Scene()
+    box = making(scene, (1, 1))
+    scene.start((1, 1))
+    (end,) = of(scene.done(box, (1, 1)), act.End)
+    assert end.outcome.made is not None
+    assert end.outcome.made.stages == pytest.approx(
+        {"fetch": 2000, "install": 3000, "sandbox": 750, "load": 250}
+    )
+    assert end.outcome.waited_ms == 0
+
+
+def test_only_the_time_that_an_attempt_waited_for_is_its_own() -> None:
+    scene = Scene(slots=2)
+    begin = scene.now
+    (spawn,) = of(scene.broker.prepare((1, 1), KEY, begin), act.Spawn)
+    scene.broker.prepare((2, 1), KEY, begin + 3)
+    scene.broker.cancel((1, 1), WHY, begin + 3)
+    box = spawn.sandbox
+    scene.broker.up(box, begin + 3)
+    scene.broker.bundle(box, SPEC, "b", begin + 4, (act.Step("fetch", begin, begin + 4),))
+    scene.now = begin + 5
+    scene.broker.ready(box, scene.now)
+    scene.start((2, 1))
+    (end,) = of(scene.done(box, (2, 1)), act.End)
+    assert end.outcome.made is not None
+    assert end.outcome.made.stages == pytest.approx({"fetch": 1000, "sandbox": 1000})
 
 
 def test_what_ever_timed_out_gets_no_calls_ahead() -> None:
@@ -318,8 +477,15 @@ class BrokerMachine(RuleBasedStateMachine):
         self.sent: Counter[Id] = Counter()
         self.dropped: set[Id] = set()
         self.permitted: set[Id] = set()
+        self.recalled: list[tuple[str, Id]] = []
+        for key in KEYS:
+            # Else hardly any run would put one call behind another.
+            self.broker.speeds.saw(key, outcome(0.05))
         #: What each living miniworker was given and has not answered, in order.
         self.minis: dict[str, list[Id]] = {}
+        #: How many each was given in its life.
+        self.given: Counter[str] = Counter()
+        self.serial: dict[Id, int] = {}
         self.told: dict[str, set[str]] = {}
 
     def carry(self, orders: list[Action]) -> None:
@@ -333,6 +499,12 @@ class BrokerMachine(RuleBasedStateMachine):
                     assert self.broker.pool.sandboxes[box].stage is Stage.BUSY
                     self.sent[id_] += 1
                     self.minis[box].append(id_)
+                    self.given[box] += 1
+                    self.serial[id_] = self.given[box]
+                case act.Recall(box):
+                    head, *waiting = self.minis[box]
+                    assert waiting, "nothing waits there"
+                    self.recalled.append((box, head))
                 case act.SayReturned(id_) | act.End(id_):
                     if self.asked[id_]:
                         self.answers[id_] += 1
@@ -342,6 +514,9 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(target=ids, key=st.sampled_from(KEYS))
     def prepare(self, key: str) -> tuple[Id, str]:
+        return self.ask(key)
+
+    def ask(self, key: str) -> tuple[Id, str]:
         self.calls += 1
         id_ = (self.calls, 1)
         self.asked[id_] += 1
@@ -358,12 +533,33 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(target=ids, key=st.sampled_from(KEYS))
     def start_new(self, key: str) -> tuple[Id, str]:
+        return self.begin(key)
+
+    def begin(self, key: str) -> tuple[Id, str]:
         self.calls += 1
         id_ = (self.calls, 1)
         self.asked[id_] += 1
         self.permitted.add(id_)
         self.carry(self.broker.start(start_of(id_, key), b"{}", self.now))
         return id_, key
+
+    @rule(target=ids, key=st.sampled_from(KEYS))
+    def run_at_once(self, key: str) -> tuple[Id, str]:
+        """PREPARE, let every sandbox get ready, START: most of the time that runs."""
+        one = self.ask(key)
+        for box in [b for b in self.minis if "ready" not in self.told[b]]:
+            self.step(box)
+        self.permit(one[0])
+        return one
+
+    @rule(target=ids, data=st.data(), count=st.integers(1, 4))
+    def crowd(self, data: st.DataObject, count: int) -> Any:
+        """Put calls behind one that runs, where the node grants places."""
+        places = self.broker.places_ahead(self.now)
+        if not places:
+            return multiple()
+        key = data.draw(st.sampled_from(sorted(places)))
+        return multiple(*(self.begin(key) for _ in range(min(count, places[key]))))
 
     @rule(one=ids)
     def params(self, one: tuple[Id, str]) -> None:
@@ -419,14 +615,36 @@ class BrokerMachine(RuleBasedStateMachine):
             self.minis[box].clear()
             self.carry(self.broker.broken(box, Fault.NODE, WHY, self.now))
 
-    @rule(data=st.data(), warned=st.booleans())
-    def dies(self, data: st.DataObject, warned: bool) -> None:
+    @rule(data=st.data(), warned=st.booleans(), known=st.booleans())
+    def dies(self, data: st.DataObject, warned: bool, known: bool) -> None:
         box = self.pick(data, list(self.minis))
-        if box is not None:
-            if warned:
-                self.carry(self.broker.dying(box, self.now))
-            del self.minis[box]
-            self.carry(self.broker.exited(box, "gone", self.now))
+        if box is None:
+            return
+        if warned:
+            self.carry(self.broker.dying(box, self.now))
+        queue = self.minis.pop(box)
+        # Its head had been handed over, and nothing after it.
+        last = self.serial[queue[0]] if queue else self.given[box]
+        handed = last if known else None
+        orders = self.broker.exited(box, "gone", self.now, handed)
+        if known:
+            assert set(queue[1:]) <= {order.id for order in of(orders, act.SayReturned)}
+            assert not set(queue[:1]) & {order.id for order in of(orders, act.SayReturned)}
+        self.carry(orders)
+
+    @rule(later_s=st.sampled_from([0.0, 0.006]))
+    def recall(self, later_s: float) -> None:
+        self.now += later_s
+        self.carry(self.broker.recall(self.now))
+
+    @rule()
+    def obey_a_recall(self) -> None:
+        """A miniworker reads RECALL, maybe when its next head runs already."""
+        if not self.recalled:
+            return
+        box, _ = self.recalled.pop(0)
+        while len(self.minis.get(box, [])) > 1:
+            self.carry(self.broker.returned(box, self.minis[box].pop(), self.now))
 
     @rule(data=st.data())
     def dying(self, data: st.DataObject) -> None:
@@ -499,4 +717,4 @@ class BrokerMachine(RuleBasedStateMachine):
 
 
 TestBroker = BrokerMachine.TestCase
-TestBroker.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestBroker.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

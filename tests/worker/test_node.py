@@ -331,6 +331,62 @@ async def test_a_killed_miniworker_loses_its_call_alone(tmp_path: Path) -> None:
         await api.call(2)
 
 
+async def test_a_cold_start_is_explained(tmp_path: Path) -> None:
+    with node(tmp_path / "d") as (api, _):
+        await joined(api, dependencies="pip3 install -r requirements.txt")
+        cold, _ = await api.call(1)
+        assert cold.outcome is not None
+        assert cold.outcome.made is not None
+        assert cold.outcome.made.because == m.ColdBecause.FIRST
+        assert list(cold.outcome.made.stages) == ["fetch", "install", "sandbox", "load"]
+        await soon(lambda: m.Warm(KEY, 1) in api.of(m.Credit)[-1].warm)
+        api.start(2)
+        warm, _ = await api.end(2)
+        assert warm.outcome is not None
+        assert warm.outcome.made is None
+
+
+async def test_calls_that_a_killed_miniworker_never_handed_over_are_returned(
+    tmp_path: Path,
+) -> None:
+    before = children()
+    with node(tmp_path / "d", "--slots", "1") as (api, worker):
+        await joined(api)
+        await api.call(1)
+        await soon(lambda: m.Warm(KEY, 1) in api.of(m.Credit)[-1].warm)
+        (pid,) = (p for p in children() - before if is_miniworker(p, worker.process.pid))
+        os.kill(pid, signal.SIGSTOP)
+        api.start(2)
+        # It was sent when the worker has seen it, and can never be read.
+        await soon(lambda: api.of(m.Credit)[-1].seen == 3)
+        os.kill(pid, signal.SIGKILL)
+        returned = await api.get(m.Returned)
+        assert (returned.call, returned.fault) == (2, Fault.NONE)
+        assert not [end for end in api.ends() if end.call == 2]
+        cold, _ = await api.call(3)
+        assert cold.outcome is not None
+        assert cold.outcome.made is not None
+        assert cold.outcome.made.because == m.ColdBecause.DIED
+
+
+async def test_what_waits_behind_a_head_that_turns_out_slow_comes_back(tmp_path: Path) -> None:
+    with node(tmp_path / "d", "--slots", "1") as (api, _):
+        await joined(api)
+        await api.call(1)
+        call = 1
+        while not any(warm.ahead for c in api.of(m.Credit) for warm in c.warm):
+            # Fast calls, one after another, until the worker trusts them to be fast.
+            await soon(lambda: any(w.idle for w in api.of(m.Credit)[-1].warm))
+            call += 1
+            api.start(call)
+            await api.end(call)
+        await soon(lambda: any(w.idle for w in api.of(m.Credit)[-1].warm))
+        api.start(call + 1, {"sleep_s": 30}, timeout_ms=60_000)
+        api.start(call + 2)
+        assert (await api.get(m.Returned)).call == call + 2
+        assert not [end for end in api.ends() if end.call > call]
+
+
 async def test_a_dead_zygote_is_replaced(tmp_path: Path) -> None:
     before = children()
     with node(tmp_path / "d") as (api, worker):
@@ -350,8 +406,16 @@ async def test_a_dead_zygote_is_replaced(tmp_path: Path) -> None:
 
 
 def is_zygote(pid: int, parent: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(stat[1]) == parent
+    return int(stat(pid)[1]) == parent
+
+
+def is_miniworker(pid: int, worker: int) -> bool:
+    """Return whether the zygote of a worker forked it, into a session of its own."""
+    return int(stat(pid)[3]) == pid and is_zygote(int(stat(pid)[1]), worker)
+
+
+def stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 async def test_a_timeout_a_cancel_and_a_deaf_agent_end_calls(tmp_path: Path) -> None:
