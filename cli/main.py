@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.call import call
+from cli.completion import completion
 from cli.demo import demo
 from cli.function import function
 from cli.invoke import invoke
@@ -24,7 +25,7 @@ def main(ctx: click.Context) -> None:
     ctx.ensure_object(Target)
 
 
-for command in (up, demo, invoke, call, runtime, function, worker):
+for command in (up, demo, invoke, call, runtime, function, worker, completion):
     main.add_command(command)
 
 if __name__ == "__main__":

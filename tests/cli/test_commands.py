@@ -99,7 +99,7 @@ def test_waiting_ends_when_the_user_said(server: Script) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "exit_code"),
-    [(404, "unknown_function", 2), (429, "queue_full", 3), (503, "no_worker", 3)],
+    [(404, "unknown_call", 2), (429, "queue_full", 3), (503, "no_worker", 3)],
 )
 def test_errors_show_message_and_hint(
     server: Script, status: int, code: str, exit_code: int
