@@ -7,6 +7,7 @@ import click
 from cli.call import call
 from cli.completion import completion
 from cli.demo import demo
+from cli.doctor import doctor
 from cli.function import function
 from cli.invoke import invoke
 from cli.options import Group, Target, shared
@@ -25,7 +26,7 @@ def main(ctx: click.Context) -> None:
     ctx.ensure_object(Target)
 
 
-for command in (up, demo, invoke, call, runtime, function, worker, completion):
+for command in (up, demo, invoke, call, runtime, function, worker, doctor, completion):
     main.add_command(command)
 
 if __name__ == "__main__":
