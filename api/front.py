@@ -129,6 +129,8 @@ class Front:
         params = bytes(body.params)
         self._check_room(len(params), sync=sync)
         num = await service.numbers.take(PATIENCE_S)
+        # Once more: it may have been deleted meanwhile, and new calls are refused at once.
+        spec = service.catalogue.spec(body.func_name, body.revision)
         now, function = boot_time(), spec.function
         live = Live(
             num=num,

@@ -33,6 +33,11 @@ class Model(
     """Base of the models: frozen, keyword-only, camelCase outside, unknown fields refused."""
 
 
+def no_params() -> msgspec.Raw:
+    """Return the params of a call that gives none."""
+    return msgspec.Raw(b"{}")
+
+
 class Status(enum.StrEnum):
     """Where a call stands; the last six are terminal and never change again."""
 
@@ -165,7 +170,8 @@ class Call(Model, frozen=True, kw_only=True):
     """The public record of a call; the first five fields are the seed's, in its order."""
 
     func_name: str
-    params: msgspec.Raw = msgspec.Raw(b"{}")
+    #: By a factory: a schema cannot spell raw bytes as a default.
+    params: msgspec.Raw = msgspec.field(default_factory=no_params)
     call_num: Number
     status: Status = Status.PENDING
     result: str = ""

@@ -103,6 +103,13 @@ class Changed(Model, frozen=True, kw_only=True):
     item: Item
 
 
+def function_of(changed: Changed) -> Function:
+    """Return the function that a change is about."""
+    if changed.item.function is None:
+        raise errors.ProtocolError(f"the DB node answered no function: {changed!r}")
+    return changed.item.function
+
+
 class CallCounts(Model, frozen=True, kw_only=True):
     """Ask how many calls each function has had."""
 
