@@ -11,11 +11,12 @@ from typing import Any, Final
 import click
 
 from cli import following, showing, waiting
-from cli.display import Cell, Column, is_person, status, table
+from cli.display import is_person, table
 from cli.explain import explain as explained
 from cli.explain import stages_of
 from cli.naming import CALL, FUNCTION
 from cli.options import Group, connected, print_json, say, shared
+from cli.tables import Cell, Column, status
 from cli.units import SECONDS
 from cli.words import clip, span
 from skep import Call

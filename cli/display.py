@@ -1,4 +1,4 @@
-"""The front door of rich: tables, a spinner, a full screen. Plain text where no person looks.
+"""The front door of rich: colours, a spinner, a full screen. Plain text where no person looks.
 
 It is imported when it is first needed: a command that prints one line starts without it.
 """
@@ -9,60 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.tables import Column, Line, Row, lines
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-#: What a status looks like, beside being written.
-STATUS_STYLES: Final = {
-    "DONE": "green",
-    "up": "green",
-    "RUNNING": "cyan",
-    "draining": "yellow",
-    "CANCELLED": "yellow",
-    "FAILED": "red",
-    "TIMEOUT": "red",
-    "OOM": "red",
-    "LOST": "red",
-    "gone": "red",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table.
-
-    Where the terminal is too narrow, columns with the highest ``rank`` go first, those with
-    0 never; then texts of ``flexible`` ones are shortened.
-    """
-
-    title: str
-    rank: int = 0
-    right: bool = False
-    flexible: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What people see, and what programs read (the same, unless ``raw`` says more exactly)."""
-
-    text: str
-    raw: str = ""
-    style: str = ""
-
-    @property
-    def plain(self) -> str:
-        """Return the text for a program: one line without tabs."""
-        return " ".join((self.raw or self.text).split())
-
-
-def status(word: str) -> Cell:
-    """Return the cell of a status."""
-    return Cell(word, style=STATUS_STYLES.get(word, ""))
 
 
 def is_person(*, err: bool = False) -> bool:
@@ -83,55 +37,23 @@ def console(*, err: bool = False) -> Console:
     )  # fmt: skip
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+def table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """Print a table: fitted to a terminal for people, else tab-separated and whole."""
-    if not is_person():
-        click.echo("\t".join(column.title for column in columns))
-        for row in rows:
-            click.echo("\t".join(cell.plain for cell in row))
+    if is_person():
+        show(lines(columns, rows, console().width))
         return
-    page = console()
-    page.print(_drawn(page, columns, rows))
-
-
-def _drawn(page: Console, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Any:
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    widths = [
-        max(len(column.title), *(len(row[i].text) for row in rows), 0)
-        if rows else len(column.title)
-        for i, column in enumerate(columns)
-    ]  # fmt: skip
-    kept = fitting(columns, widths, page.width)
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for i in kept:
-        column = columns[i]
-        drawn.add_column(
-            column.title, justify="right" if column.right else "left", no_wrap=True,
-            overflow="ellipsis", min_width=None if column.flexible else widths[i],
-        )  # fmt: skip
+    click.echo("\t".join(column.title for column in columns))
     for row in rows:
-        drawn.add_row(*(Text(row[i].text, style=row[i].style) for i in kept))
-    return drawn
+        click.echo("\t".join(cell.plain for cell in row))
 
 
-def fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """Return which columns fit: the least important go until the rest does."""
-    kept = list(range(len(columns)))
-
-    def needed() -> int:
-        # A flexible column is worth something from 12 characters on.
-        return sum(min(widths[i], 12) if columns[i].flexible else widths[i] for i in kept) + (
-            2 * len(kept)
-        )
-
-    while needed() > width:
-        worst = max(kept, key=lambda i: columns[i].rank)
-        if columns[worst].rank == 0:
-            break
-        kept.remove(worst)
-    return kept
+def show(drawn: Sequence[Line]) -> None:
+    """Print lines of styled pieces; without styles where no terminal reads them."""
+    if is_person():
+        console().print(assembled(drawn), soft_wrap=True)
+        return
+    for line in drawn:
+        click.echo("".join(text for text, _ in line).rstrip())
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
@@ -194,17 +116,17 @@ class FullScreen:
         """Return columns and lines, as they are now."""
         return self._page.width, self._page.height
 
-    def draw(self, lines: Sequence[Sequence[tuple[str, str]]]) -> None:
-        """Show lines, each made of (text, style) pieces."""
-        self._live.update(assembled(lines), refresh=True)
+    def draw(self, drawn: Sequence[Line]) -> None:
+        """Show lines of styled pieces."""
+        self._live.update(assembled(drawn), refresh=True)
 
 
-def assembled(lines: Sequence[Sequence[tuple[str, str]]]) -> Any:
-    """Return lines of (text, style) pieces as one renderable."""
+def assembled(drawn: Sequence[Line]) -> Any:
+    """Return lines of styled pieces as one renderable."""
     from rich.text import Text  # noqa: PLC0415
 
-    text = Text("\n", no_wrap=True, overflow="ellipsis", end="")
-    return text.join([Text.assemble(*line) for line in lines])
+    between = Text("\n", no_wrap=True, overflow="ellipsis", end="")
+    return between.join(Text.assemble(*line) for line in drawn)
 
 
 @contextmanager

@@ -9,14 +9,17 @@ from typing import Any, Final
 
 import click
 
-from cli.display import STATUS_STYLES, is_person
+from cli.display import is_person
 from cli.options import say
+from cli.tables import STYLES
 from cli.words import clip, span
 from skep import TERMINAL, Call, Client, Logs, NotReachable
 
 #: How often the api is asked, in seconds.
 PAUSE_S: Final = 1.0
 _PAGE: Final = 200
+#: Of calls that have not ended, so many are asked for at each look.
+_OPEN_AT_ONCE: Final = 50
 
 
 class Follower:
@@ -41,10 +44,12 @@ class Follower:
     def look(self) -> list[Call]:
         """Return the calls that are new or whose status changed since the last look."""
         changed = []
-        for number, before in list(self._open.items()):
-            one = self._client.call(number)
+        for number in list(self._open)[:_OPEN_AT_ONCE]:
+            # To the end of the line: however many are open, each has its turn.
+            before = self._open.pop(number)
+            one = self._noted(self._client.call(number))
             if one["status"] != before:
-                changed.append(self._noted(one))
+                changed.append(one)
         return changed + [self._noted(one) for one in self._new()]
 
     def _new(self) -> list[Call]:
@@ -114,4 +119,4 @@ def _rest(one: Call) -> str:
 
 
 def _colour(status: str) -> str | None:
-    return STATUS_STYLES.get(status)
+    return STYLES.get(status)

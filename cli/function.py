@@ -10,10 +10,11 @@ from typing import Any, Final
 import click
 
 from cli import showing
-from cli.display import Cell, Column, is_person, table
+from cli.display import is_person, table
 from cli.naming import FUNCTION
 from cli.options import Group, connected, print_json, say, shared
 from cli.starter import new
+from cli.tables import Cell, Column
 from cli.upload import register, update
 from cli.words import size
 from skep import Client

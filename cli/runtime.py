@@ -10,9 +10,10 @@ from typing import Any, Final
 import click
 
 from cli import showing
-from cli.display import Cell, Column, is_person, table
+from cli.display import is_person, table
 from cli.naming import RUNTIME
 from cli.options import Group, connected, print_json, say, shared
+from cli.tables import Cell, Column
 
 #: The runtimes that skep comes with lie beside its packages, installed or not.
 RUNTIMES: Final = Path(__file__).resolve().parents[1] / "runtimes"

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from cli.display import Cell, facts, is_person
+from cli.display import facts, is_person
 from cli.options import exit_code, print_json, say
+from cli.tables import Cell
 from cli.words import ago, seconds_at, size
 from skep import SkepError
 

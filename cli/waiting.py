@@ -10,6 +10,7 @@ import click
 
 from cli.display import is_person, working
 from cli.options import EXIT_INTERRUPTED, EXIT_NOT_DONE, print_json, say
+from cli.words import printable
 from skep import TERMINAL, Call, Client, SkepError
 
 #: How often a person is told what a call is at.
@@ -74,7 +75,7 @@ def ending(call: Call) -> str:
     if call["status"] not in TERMINAL:
         return f"call {number} is {call['status']}; skep call wait {number}"
     reason = call["reason"]
-    why = f": {reason['message']} [{reason['code']}]" if reason else ""
+    why = f": {printable(reason['message'])} [{reason['code']}]" if reason else ""
     return (
         f"call {number} ended {call['status']}{why}\n"
         f"hint:  skep call logs {number}; skep call explain {number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 from typing import Final
 
@@ -66,10 +67,39 @@ def size(count: float | None) -> str:
     return f"{count:.0f} B" if step == 0 else f"{count:.1f} {_SIZES[step]}"
 
 
-def clip(text: str, width: int) -> str:
-    """Shorten a text to one line of so many characters, an ellipsis for what is lost."""
+def printable(text: str) -> str:
+    """Return one line without anything that moves a cursor: a result may be hostile."""
     line = " ".join(text.split())
-    return line if len(line) <= width else line[: max(0, width - 1)] + "…"
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+
+
+def breadth(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_breadth, text))
+
+
+def _breadth(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def clip(text: str, width: int) -> str:
+    """Shorten a text to one line of so many columns, an ellipsis for what is lost."""
+    line = printable(text[: 4 * width + 4])
+    if len(text) <= 4 * width + 4 and breadth(line) <= width:
+        return line
+    kept, used = [], 1
+    for char in line:
+        used += _breadth(char)
+        if used > width:
+            break
+        kept.append(char)
+    return "".join(kept) + "…" * (width > 0)
 
 
 def plural(count: int, noun: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any, Final
 import click
 
 from cli import showing
-from cli.display import Cell, Column, status, table
+from cli.display import table
 from cli.options import Group, connected, print_json, shared
+from cli.tables import Cell, Column, status
 from skep import Worker
 
 _COLUMNS: Final = (
