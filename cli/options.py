@@ -36,8 +36,8 @@ class Target:
     json: bool = False
 
     def client(self, timeout: float = 30.0) -> Client:
-        """Return a client of that place."""
-        return Client(self.url, token=self.token, timeout=timeout)
+        """Return a client that does not try again: people at a terminal would rather know."""
+        return Client(self.url, token=self.token, timeout=timeout, retries=0)
 
 
 class Command(click.Command):

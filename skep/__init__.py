@@ -1,22 +1,44 @@
-"""What users import: the HTTP client, its errors and the version. Nothing else.
+"""What users import: the HTTP clients, their errors, and the shapes of what they return.
 
 This package imports no other part of skep and needs only an HTTP client::
 
     from skep import Client
 
     with Client() as skep:
-        print(skep.submit_call("dice", {"roll": "4d6"}, wait=60)["result"])
+        print(skep.invoke("dice", roll="4d6"))
+
+docs/python.md shows it all.
 """
 
-from skep.client import Client
-from skep.errors import NotReachable, SkepError
+from skep.client import AsyncClient, Client
+from skep.errors import (
+    BadRequest,
+    CallFailed,
+    Conflict,
+    InstallFailed,
+    NotReachable,
+    QueueFull,
+    SkepError,
+    StillRunning,
+    Unauthorized,
+    Unavailable,
+    UnknownCall,
+    UnknownFunction,
+    UnknownRuntime,
+)
+from skep.handles import CallHandle, FunctionHandle
+from skep.handles_async import AsyncCallHandle, AsyncFunctionHandle
 from skep.records import (
     TERMINAL,
     Attempt,
     Call,
+    CallQuery,
+    CallSettings,
     Function,
+    FunctionSettings,
     Health,
     Logs,
+    Package,
     Queue,
     Reason,
     Runtime,
@@ -26,16 +48,36 @@ from skep.records import (
 __version__ = "0.1.0"
 __all__ = [
     "TERMINAL",
+    "AsyncCallHandle",
+    "AsyncClient",
+    "AsyncFunctionHandle",
     "Attempt",
+    "BadRequest",
     "Call",
+    "CallFailed",
+    "CallHandle",
+    "CallQuery",
+    "CallSettings",
     "Client",
+    "Conflict",
     "Function",
+    "FunctionHandle",
+    "FunctionSettings",
     "Health",
+    "InstallFailed",
     "Logs",
     "NotReachable",
+    "Package",
     "Queue",
+    "QueueFull",
     "Reason",
     "Runtime",
     "SkepError",
+    "StillRunning",
+    "Unauthorized",
+    "Unavailable",
+    "UnknownCall",
+    "UnknownFunction",
+    "UnknownRuntime",
     "Worker",
 ]

@@ -1,15 +1,17 @@
 """The shape of what skep answers: plain dictionaries with these keys.
 
-A newer server may add keys; none of these is ever renamed. Durations are seconds, points in
-time are ISO 8601 UTC texts.
+A newer server may add keys; none of these is ever renamed. Durations are seconds unless the
+text says otherwise, sizes bytes, points in time ISO 8601 UTC texts with milliseconds.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 #: The statuses after which a call never changes again.
 TERMINAL: Final = frozenset({"DONE", "FAILED", "TIMEOUT", "OOM", "LOST", "CANCELLED"})
+
+Status = Literal["PENDING", "RUNNING", "DONE", "FAILED", "TIMEOUT", "OOM", "LOST", "CANCELLED"]
 
 
 class Reason(TypedDict):
@@ -29,6 +31,10 @@ class Attempt(TypedDict):
     finishedAt: str | None
     status: str | None
     reason: Reason | None
+    #: How its sandbox was come by: ``idle``, ``ahead`` or ``cold``.
+    way: NotRequired[str | None]
+    #: Why so, and why there, in plain words.
+    why: NotRequired[str]
 
 
 class Call(TypedDict):
@@ -37,7 +43,8 @@ class Call(TypedDict):
     funcName: str
     params: Any
     callNum: int
-    status: str
+    status: Status
+    #: Always text; ``resultType`` and ``resultEncoding`` say what it stands for.
     result: str
     id: str
     runtimeName: str
@@ -52,13 +59,15 @@ class Call(TypedDict):
     duration: float | None
     node: str | None
     miniworker: str | None
-    start: str | None
+    start: Literal["cold", "warm"] | None
     attempts: list[Attempt]
     peakMemory: int | None
     reason: Reason | None
     logBytesOmitted: int
-    resultType: str
-    resultEncoding: str | None
+    resultType: Literal["text", "json"]
+    resultEncoding: Literal["base64"] | None
+    #: Milliseconds by stage: queued, fetch, install, sandbox, load, run.
+    stages: NotRequired[dict[str, float]]
 
 
 class Runtime(TypedDict):
@@ -70,8 +79,15 @@ class Runtime(TypedDict):
     dependencies: str
     run: str
     contract: str
+    agent: str
+    env: dict[str, str]
+    network: bool
+    description: str
     id: str
     revision: int
+    project: str
+    createdAt: str
+    updatedAt: str
 
 
 class Package(TypedDict):
@@ -83,16 +99,79 @@ class Package(TypedDict):
 
 
 class Function(TypedDict):
-    """A registered function."""
+    """One revision of a registered function."""
 
     functionName: str
     runtimeName: str
     id: str
     revision: int
     package: Package | None
+    image: str | None
+    entry: str | None
+    run: str | None
     timeout: float
+    #: MiB.
     memory: int
+    #: Cores; None is a share.
+    cpu: float | None
+    env: dict[str, str]
+    network: bool
     idempotent: bool
+    retries: int
+    isolation: Literal["none", "fork"]
+    preload: str | None
+    minWarm: int | None
+    maxWarm: int | None
+    idle: float | None
+    maxConcurrency: int | None
+    maxWait: float
+    description: str
+    project: str
+    createdAt: str
+    updatedAt: str
+    callCount: int
+
+
+class FunctionSettings(TypedDict, total=False):
+    """What may be set of a function; None is the default of skep."""
+
+    entry: str | None
+    run: str | None
+    timeout: float | None
+    #: MiB.
+    memory: int | None
+    #: Cores; None is a share.
+    cpu: float | None
+    env: dict[str, str] | None
+    network: bool | None
+    idempotent: bool | None
+    retries: int | None
+    isolation: Literal["none", "fork"] | None
+    preload: str | None
+    minWarm: int | None
+    maxWarm: int | None
+    idle: float | None
+    maxConcurrency: int | None
+    maxWait: float | None
+    description: str | None
+
+
+class CallSettings(TypedDict, total=False):
+    """What may be said of one call, as HTTP spells it."""
+
+    timeout: float | None
+    maxWait: float | None
+    revision: int | None
+
+
+class CallQuery(TypedDict, total=False):
+    """Which calls a list is to hold; ``after`` is a callNum, exclusive in that order."""
+
+    order: Literal["asc", "desc"] | None
+    limit: int | None
+    after: int | None
+    status: str | None
+    function: str | None
 
 
 class Worker(TypedDict):
@@ -101,21 +180,14 @@ class Worker(TypedDict):
     name: str
     node: str
     pid: int
-    state: str
+    state: Literal["up", "draining", "gone"]
     slots: int
     running: int
     sandbox: str
     isolation: str
     lastSeen: str
-    warm: Any
-
-
-class Logs(TypedDict):
-    """What a call printed beside its result; ``omitted`` counts the bytes left out."""
-
-    stdout: str
-    stderr: str
-    omitted: int
+    #: Idle sandboxes by revision key.
+    warm: dict[str, int]
 
 
 class Queue(TypedDict):
@@ -125,6 +197,14 @@ class Queue(TypedDict):
     revision: int
     queued: int
     running: int
+
+
+class Logs(TypedDict):
+    """What a call printed beside its result; ``omitted`` counts the bytes left out."""
+
+    stdout: str
+    stderr: str
+    omitted: int
 
 
 class Health(TypedDict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -139,7 +138,7 @@ def test_every_script_gets_its_status_and_hurts_no_other(tmp_path: Path) -> None
                 "bare",
                 name,
                 package(tmp_path, name, case.script),
-                env=json.dumps({"COLOUR": "blue"}),
+                env={"COLOUR": "blue"},
                 **dict(case.options),
             )
         with ThreadPoolExecutor(len(CASES)) as pool:

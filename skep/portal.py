@@ -1,0 +1,61 @@
+"""A thread with an event loop: what a synchronous client does in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import Future
+from typing import TypeVar
+
+from skep.dialogue import Dialogue
+from skep.performing import perform_async
+from skep.transport import AsyncTransport, Place
+
+T = TypeVar("T")
+
+
+class Portal:
+    """Carries out many dialogues at once, on one thread, each of which can be cancelled.
+
+    The thread never keeps a program from ending.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._pid = os.getpid()
+        opened: Future[tuple[asyncio.AbstractEventLoop, AsyncTransport]] = Future()
+        self._closing = asyncio.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(opened)), name="skep-portal", daemon=True
+        )
+        self._thread.start()
+        self._loop, self._transport = opened.result()
+
+    @property
+    def is_mine(self) -> bool:
+        """Return whether this process started it: a fork has no threads of its parent."""
+        return self._pid == os.getpid()
+
+    def start(self, dialogue: Dialogue[T]) -> Future[T]:
+        """Begin a dialogue; the future's ``cancel`` ends it wherever it stands."""
+        work = perform_async(dialogue, self._transport.send, asyncio.sleep)
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """Cancel what is under way, close the connections, and end the thread."""
+        if self.is_mine:
+            self._loop.call_soon_threadsafe(self._closing.set)
+            self._thread.join()
+
+    async def _serve(
+        self, opened: Future[tuple[asyncio.AbstractEventLoop, AsyncTransport]]
+    ) -> None:
+        transport = AsyncTransport(self._place)
+        opened.set_result((asyncio.get_running_loop(), transport))
+        await self._closing.wait()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await transport.close()

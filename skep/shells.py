@@ -1,0 +1,96 @@
+"""What both clients are around their verbs: a place, a pace, connections, and their end."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from skep.dialogue import Dialogue, Pace
+from skep.performing import perform, perform_async
+from skep.portal import Portal
+from skep.transport import AsyncTransport, Place, Transport
+from skep.verbs import Verbs
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Where a skep is, how patient we are with it, and the verbs that are said to it."""
+
+    place: Place
+    pace: Pace
+    verbs: Verbs
+
+    @classmethod
+    def of(
+        cls,
+        url: str | None,
+        token: str | None,
+        timeout: float,
+        retries: int,
+        clock: Callable[[], float],
+    ) -> Self:
+        """Return the terms that a client was made with."""
+        pace = Pace(retries, timeout, clock, random.random)
+        return cls(Place.of(url, token), pace, Verbs(pace, lambda: uuid.uuid4().hex))
+
+
+class Shell:
+    """Performs dialogues and waits for them."""
+
+    def __init__(self, terms: Terms, sleep: Callable[[float], object]) -> None:
+        self.place = terms.place
+        self.verbs = terms.verbs
+        self._sleep = sleep
+        self._transport = Transport(terms.place)
+        self._portal: Portal | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Shell of {self.place.url}>"
+
+    def perform(self, dialogue: Dialogue[T]) -> T:
+        """Carry out a dialogue and return its value."""
+        return perform(dialogue, self._transport.send, self._sleep)
+
+    def start(self, dialogue: Dialogue[T]) -> Future[T]:
+        """Carry out a dialogue in the background: one thread does so for all of them."""
+        with self._lock:
+            if self._portal is None or not self._portal.is_mine:
+                self._portal = Portal(self.place)
+            return self._portal.start(dialogue)
+
+    def close(self) -> None:
+        """Close the connections, and stop what is done in the background."""
+        with self._lock:
+            portal, self._portal = self._portal, None
+        if portal is not None:
+            portal.close()
+        self._transport.close()
+
+
+class AsyncShell:
+    """Performs dialogues while the event loop goes on."""
+
+    def __init__(self, terms: Terms, sleep: Callable[[float], Awaitable[object]]) -> None:
+        self.place = terms.place
+        self.verbs = terms.verbs
+        self._sleep = sleep
+        self._transport = AsyncTransport(terms.place)
+
+    def __repr__(self) -> str:
+        return f"<AsyncShell of {self.place.url}>"
+
+    async def perform(self, dialogue: Dialogue[T]) -> T:
+        """Carry out a dialogue and return its value."""
+        return await perform_async(dialogue, self._transport.send, self._sleep)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
