@@ -10,7 +10,9 @@ from api.actions import Action, Ended, Send, Settled, Write
 from api.agenda import Agenda
 from api.backlog import Backlog
 from api.live import Live, Phase
+from api.policy import Choice
 from api.roster import Roster, Session
+from api.tries import Blocked
 from wire.codec import Message
 from wire.messages import Recorded
 from wire.models import Reason, Status
@@ -62,10 +64,10 @@ class Desk:
         self.backlog.push(live.key, live.num, len(live.params), front=front)
         self.agenda.set(live.num, live.deadline)
 
-    def assign(self, live: Live, session: Session, now: float) -> None:
+    def assign(self, live: Live, session: Session, choice: Choice, now: float) -> None:
         """The next attempt of a call goes to this session."""
         self.backlog.remove(live.key, live.num)
-        live.begin_try(session.hello.name)
+        live.begin_try(session.hello.name, choice, now)
         live.session = session.number
         session.attempts[live.num] = None
         if live.dispatched is None:
@@ -89,6 +91,7 @@ class Desk:
         self.adrift.pop(live.num, None)
         live.status, live.reason, live.started = Status.PENDING, None, None
         live.node_id = live.boot = None
+        live.queued, live.blocked = now, Blocked.PAUSE if delay_s else Blocked.SLOT
         self.write(live, urgent=False)
         if delay_s:
             live.phase = Phase.QUEUED

@@ -20,6 +20,7 @@ from api.live import Live, Phase
 from api.placing import Placing
 from api.reunion import Policy, Reunion
 from api.roster import Roster, Session
+from api.tries import Blocked
 from wire.liveness import Pulse
 from wire.messages import Cancel, Credit, Hello, Outcome, Ready, Result, Returned
 from wire.models import Fault, Logs, Reason, Status
@@ -176,6 +177,7 @@ class Dispatch:
         if returned.fault is Fault.NODE:
             live.faults += 1
             live.avoid.add(session.hello.node_id)
+            live.tries[-1].failed = True
         if returned.log:
             live.logs = Logs(stderr=returned.log)
         fate = fates.of_return(live, returned.fault, returned.reason)
@@ -225,12 +227,17 @@ class Dispatch:
         elif live.phase is Phase.QUEUED and now < live.deadline:
             desk.queue(live, front=True)
         elif live.phase is not Phase.STARTED:
-            self._withdraw(live, fates.NEVER_STARTED)
-            desk.end(live, Status.TIMEOUT, fates.NEVER_STARTED, now)
+            reason = fates.never_started(live)
+            self._withdraw(live, reason)
+            desk.end(live, Status.TIMEOUT, reason, now)
 
     def _admit(self, live: Live, now: float) -> None:
         live.phase = Phase.QUEUED
-        if self._desk.backlog.has(live.key) or not self._placing.place(live, now):
+        live.admitted = live.queued = now
+        if self._desk.backlog.has(live.key):
+            live.blocked = Blocked.TURN
+            self._desk.queue(live)
+        elif not self._placing.place(live, now):
             self._desk.queue(live)
 
     def _ask_cancel(self, live: Live, reason: Reason) -> None:
@@ -250,13 +257,11 @@ class Dispatch:
     def _finish(self, live: Live, outcome: Outcome, output: Output, now: float) -> None:
         reason = outcome.reason
         if outcome.status is Status.LOST and reason is not None and live.may_repeat:
+            live.tries[-1].take(outcome)
             self._reunion.died(live, reason, now)
             return
         live.take_outcome(outcome, now)
         live.take_output(output.result, output.stdout, output.stderr)
-        if live.tries:
-            live.tries[-1].miniworker = live.miniworker
-            live.tries[-1].started = live.started
         if outcome.status is Status.CANCELLED and live.cancel is not None:
             reason = live.cancel
         self._desk.end(live, outcome.status, reason, now)
@@ -265,8 +270,9 @@ class Dispatch:
         """An attempt that decides nothing any more is still told of in the record."""
         if 0 < attempt <= len(live.tries):
             late = live.tries[attempt - 1]
+            late.take(outcome)
             late.status, late.reason = outcome.status, outcome.reason
-            late.finished, late.miniworker = now, outcome.miniworker or None
+            late.finished = now
             self._desk.write(live, urgent=live.phase is Phase.ENDED)
 
     def _there(self, session: Session, num: int, attempt: int, *phases: Phase) -> Live | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.live import Live
+from api.telling import BLOCKED
 from wire.models import Fault, Reason, Status
 
 #: Nodes may fail to make a sandbox this often before the call ends.
@@ -39,9 +40,6 @@ class Again:
 
 Fate = End | Again
 
-NEVER_STARTED: Final = Reason(
-    code="never_started", message="no sandbox was free for it within its maxWait"
-)
 UNCONFIRMED: Final = Reason(
     code="unconfirmed", message="its cancellation was not confirmed within 5 s"
 )
@@ -54,6 +52,14 @@ INTERRUPTED: Final = Reason(
 NOT_STORED: Final = Reason(
     code="cancelled", message="its acceptance could not be stored in time, so it never began"
 )
+
+
+def never_started(live: Live) -> Reason:
+    """Return the reason of a call that passed its maxWait, with what it waited for last."""
+    what = "its sandbox was not ready" if live.session is not None else BLOCKED[live.blocked]
+    limit_s = live.max_wait_ms / 1000
+    message = f"it could not start within its maxWait of {limit_s:g} s: {what}"
+    return Reason(code="never_started", message=message)
 
 
 def node_lost(node: str) -> Reason:

@@ -14,8 +14,11 @@ from typing import Literal
 
 import msgspec
 
+from api import telling
 from api.ledger import Spend
-from api.moments import iso, wall_ms
+from api.moments import iso
+from api.policy import Choice
+from api.tries import Blocked, Try, ms
 from wire.messages import Outcome
 from wire.models import (
     Attempt,
@@ -51,19 +54,6 @@ class Phase(enum.Enum):
     #: Read from the store at start, and not judged yet (or kept on request).
     UNDECIDED = "undecided"
     ENDED = "ended"
-
-
-@dataclass(slots=True)
-class Try:
-    """One attempt of a call; the times are the api's monotonic clock."""
-
-    attempt: int
-    node: str
-    miniworker: str | None = None
-    started: float | None = None
-    finished: float | None = None
-    status: Status | None = None
-    reason: Reason | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +94,10 @@ class Live:
     returns: int = 0
     #: Nodes (ids) that failed to make a sandbox for it.
     avoid: set[str] = field(default_factory=set)
+    #: When it might first be sent, when it last began to wait for that, and what for.
+    admitted: float | None = None
+    queued: float | None = None
+    blocked: Blocked | None = None
     dispatched: float | None = None
     started: float | None = None
     finished: float | None = None
@@ -116,6 +110,8 @@ class Live:
     encoding: Literal["base64"] | None = None
     omitted: int = 0
     logs: Logs | None = None
+    #: What an earlier life of the api had measured.
+    told_stages: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Live {self.num} {self.phase.value} {self.status} attempt {self.attempt}>"
@@ -151,9 +147,12 @@ class Live:
         logs = len(self.logs.stdout) + len(self.logs.stderr) if self.logs else 0
         return 1024 + len(self.params) + len(self.result) + logs
 
-    def begin_try(self, node: str) -> None:
+    def begin_try(self, node: str, choice: Choice, now: float) -> None:
         """The next attempt goes to this node."""
-        self.tries.append(Try(self.attempt + 1, node))
+        one = Try(self.attempt + 1, node, choice=choice, dispatched=now)
+        if self.queued is not None:
+            one.waited_s, one.blocked = now - self.queued, self.blocked
+        self.tries.append(one)
 
     def take_outcome(self, outcome: Outcome, now: float) -> None:
         """Fill in the timeline and facts of the attempt that ended the call."""
@@ -166,6 +165,9 @@ class Live:
         self.peak_memory = outcome.peak_memory
         self.result_type = outcome.result_type
         self.omitted = outcome.omitted
+        if self.tries:
+            self.tries[-1].take(outcome)
+            self.tries[-1].started = self.started
 
     def take_output(self, result: bytes, stdout: bytes, stderr: bytes) -> None:
         """Keep what the attempt produced; a result that is no text becomes base64."""
@@ -185,7 +187,7 @@ class Live:
     def call(self, params: msgspec.Raw | None = None) -> Call:
         """Return the public record as it stands."""
         function = self.spec.function
-        ms = self.duration_ms
+        took_ms = self.duration_ms
         return Call(
             func_name=function.function_name,
             params=msgspec.Raw(self.params) if params is None else params,
@@ -200,7 +202,7 @@ class Live:
             dispatched_at=self._at(self.dispatched),
             started_at=self._at(self.started),
             finished_at=self._at(self.finished),
-            duration=None if ms is None else round(ms / 1000, 6),
+            duration=None if took_ms is None else round(took_ms / 1000, 6),
             node=self.tries[-1].node if self.tries else None,
             miniworker=self.miniworker,
             start=self.warmth,
@@ -210,6 +212,10 @@ class Live:
             log_bytes_omitted=self.omitted,
             result_type=self.result_type,
             result_encoding=self.encoding,
+            timeout=self.timeout_ms / 1000,
+            max_wait=self.max_wait_ms / 1000,
+            memory=function.memory,
+            stages=self._stages(),
         )
 
     def record(self, api: str, epoch: int, params: msgspec.Raw | None = None) -> CallRecord:
@@ -246,46 +252,20 @@ class Live:
             finished_at=self._at(one.finished),
             status=one.status,
             reason=one.reason,
+            way=telling.way(one),
+            why=telling.why(one, self.tries[: one.attempt - 1]),
         )
 
-
-def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
-    """Make a call of an earlier life of this api alive again, as its record tells it."""
-    call = record.call
-    accepted_ms = wall_ms(call.accepted_at)
-
-    def moment(text: str | None) -> float | None:
-        return None if text is None else now + (wall_ms(text) - now_ms) / 1000
-
-    return Live(
-        num=call.call_num,
-        uuid=call.id,
-        spec=spec,
-        params=bytes(call.params),
-        timeout_ms=record.timeout_ms,
-        max_wait_ms=record.max_wait_ms,
-        sync=record.sync,
-        accepted=now + (accepted_ms - now_ms) / 1000,
-        accepted_ms=accepted_ms,
-        phase=Phase.UNDECIDED,
-        rev=record.rev,
-        durable_rev=record.rev,
-        status=call.status,
-        reason=call.reason,
-        node_id=record.node_id,
-        boot=record.boot,
-        tries=[
-            Try(
-                one.attempt,
-                one.node or "",
-                one.miniworker,
-                moment(one.started_at),
-                moment(one.finished_at),
-                one.status,
-                one.reason,
-            )
-            for one in call.attempts
-        ],
-        dispatched=moment(call.dispatched_at),
-        started=moment(call.started_at),
-    )
+    def _stages(self) -> dict[str, float]:
+        """Return what the time went to, in ms: disjoint, and no more than the whole."""
+        left = self.finished if self.dispatched is None else self.dispatched
+        taken = {"store": ms(self.accepted, self.admitted), "queued": ms(self.admitted, left)}
+        taken |= self.told_stages
+        if self.tries:
+            last = self.tries[-1]
+            taken["store"] += ms(last.permitted, last.sent)
+            if last.dispatched is not None:
+                taken["earlier"] = ms(self.dispatched, last.dispatched)
+            taken |= last.stages()
+        taken["run"] = self.duration_ms or 0.0
+        return {name: round(took, 3) for name, took in taken.items() if took > 0.0005}

@@ -12,7 +12,8 @@ import time
 import msgspec
 
 from api.catalogue import Catalogue
-from api.live import Live, revive
+from api.live import Live
+from api.revival import revive
 from api.store import Store, boot_time
 from wire.errors import SkepError, UnknownCall
 from wire.liveness import LOST_S

@@ -11,6 +11,7 @@ from api.ledger import Way
 from api.live import Live, Phase
 from api.policy import Offer, warm_first
 from api.roster import Session
+from api.tries import Blocked
 from wire.messages import INLINE_BYTES, Prepare, Start
 from wire.models import Status
 
@@ -29,14 +30,14 @@ class Placing:
         offers = [o for s in self._desk.roster.sessions.values() if (o := self._offer(s, live))]
         chosen = warm_first(offers)
         if chosen is None:
+            live.blocked = Blocked.SLOT if offers else Blocked.NODE
             return False
-        offer, way = chosen
-        session = self._desk.roster.sessions[offer.session]
-        self._desk.assign(live, session, now)
-        if way is Way.COLD:
+        session = self._desk.roster.sessions[chosen.offer.session]
+        self._desk.assign(live, session, chosen, now)
+        if chosen.way is Way.COLD:
             self._prepare(live, session, now)
         else:
-            self.permit(live, session, way, now)
+            self.permit(live, session, chosen.way, now)
         return True
 
     def pump(self, now: float) -> None:
@@ -59,12 +60,14 @@ class Placing:
         for key in [k for k in session.prepared if ledger.idle(k)]:
             while ledger.free and ledger.idle(key) and key in session.prepared:
                 live = self._desk.calls[next(iter(session.prepared[key]))]
+                live.tries[-1].early = True
                 self.permit(live, session, Way.IDLE, now)
 
     def permit(self, live: Live, session: Session, way: Way, now: float) -> None:
         """Decide START: at once, or when the record that says so is durable."""
         session.unprepare(live.key, live.num)
         live.spend = session.ledger.reserve(way, live.key)
+        live.tries[-1].permitted = now
         live.node_id, live.boot = session.hello.node_id, session.hello.boot
         if live.needs_gate:
             live.phase = Phase.PERMITTED
@@ -80,7 +83,7 @@ class Placing:
             session.ledger.send(live.spend)
             live.spend = None
         live.phase, live.status = Phase.STARTED, Status.RUNNING
-        live.started = live.tries[-1].started = now
+        live.started = live.tries[-1].started = live.tries[-1].sent = now
         self._desk.agenda.clear(live.num)
         size = len(live.params)
         start = Start(

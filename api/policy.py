@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from api.ledger import Way
 
@@ -38,16 +38,27 @@ class Offer:
         return self.attempts / self.slots
 
 
-def warm_first(offers: Sequence[Offer]) -> tuple[Offer, Way] | None:
+class Choice(NamedTuple):
+    """What was chosen, and against how many: enough to say later why."""
+
+    offer: Offer
+    way: Way
+    #: Sessions that offered anything or nothing, and those that offered this way.
+    nodes: int
+    rivals: int
+
+
+def warm_first(offers: Sequence[Offer]) -> Choice | None:
     """Return the session and the way, or None if the call has to wait."""
     if len(offers) == 1 and offers[0].idle and offers[0].free:
-        return offers[0], Way.IDLE
+        return Choice(offers[0], Way.IDLE, 1, 1)
     mean = sum(o.attempts for o in offers) / max(1, sum(o.slots for o in offers))
     ranked = [(_rank(o, way, mean), o, way) for o in offers for way in _ways(o)]
     if not ranked:
         return None
     _, offer, way = min(ranked, key=lambda one: one[0])
-    return offer, way
+    rivals = sum(1 for _, _, other in ranked if other is way)
+    return Choice(offer, way, len(offers), rivals)
 
 
 def _ways(offer: Offer) -> Iterable[Way]:

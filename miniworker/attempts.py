@@ -118,6 +118,12 @@ class Attempts:
             return []
         return self._end(self._head, Status.CANCELLED, reason, now)
 
+    def recall(self) -> list[Action]:
+        """Hand back all that waits: the head turned out slow."""
+        returned: list[Action] = [_returned(held.job) for held in self._waiting]
+        self._waiting.clear()
+        return returned
+
     def result(self, result: agent.Result, body: bytes, now: float) -> list[Action]:
         """The agent says how the head ended; this wins over an ending still under way.
 

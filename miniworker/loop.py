@@ -22,6 +22,7 @@ from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Te
 from miniworker.building import built, command
 from miniworker.opening import Opened, open_sandbox
 from miniworker.sandbox import Driver, NoSandbox, Plan
+from miniworker.tally import Tally
 from wire import jobs
 from wire.codec import FRAMES, Message, encode
 from wire.errors import ProtocolError
@@ -41,8 +42,9 @@ DRIVERS: Final[Mapping[str, Driver]] = {
 class Miniworker:
     """One miniworker, from its first word to its end."""
 
-    def __init__(self, spawn: jobs.Spawn) -> None:
+    def __init__(self, spawn: jobs.Spawn, tally: Tally) -> None:
         self._spawn = spawn
+        self._tally = tally
         self._folder = Path(spawn.folder)
         self._limits = agent.Limits()
         self._attempts = Attempts(spawn.miniworker)
@@ -108,6 +110,8 @@ class Miniworker:
             case jobs.Cancel():
                 call, attempt, reason = message.call, message.attempt, message.reason
                 self._do(self._attempts.cancel(call, attempt, reason, now))
+            case jobs.Recall():
+                self._do(self._attempts.recall())
             case jobs.Specialise():
                 self._specialise(message)
             case jobs.Build():
@@ -136,7 +140,8 @@ class Miniworker:
             self._break(error)
             return
         took_ms = (time.monotonic() - began) * 1000
-        self._tell(jobs.Ready(key=message.spec.key, took_ms=took_ms))
+        load_ms = self._opened.load_ms if self._opened else 0.0
+        self._tell(jobs.Ready(key=message.spec.key, took_ms=took_ms, load_ms=load_ms))
 
     def _build(self, message: jobs.Build) -> None:
         bundle = Path(message.bundle)
@@ -219,6 +224,7 @@ class Miniworker:
             call=job.call, attempt=held.serial, timeout_ms=job.timeout_ms, env=env
         )
         if self._opened is not None:
+            self._tally.note(held.serial)
             self._opened.data.send(call, held.params)
             self._watch()
 
@@ -266,9 +272,9 @@ class Miniworker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def run(spawn: jobs.Spawn) -> int:
+def run(spawn: jobs.Spawn, tally: Tally) -> int:
     """Be the miniworker that was ordered; return the exit status."""
-    miniworker = Miniworker(spawn)
+    miniworker = Miniworker(spawn, tally)
     try:
         miniworker.run()
     except Exception:

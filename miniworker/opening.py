@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,8 @@ class Opened:
     mark: meeting.Mark
     #: Whether the agent writes the mark.
     marks: bool
+    #: From the agent's first word to its being ready: putting the code in, and loading it.
+    load_ms: float = 0.0
 
     def begun(self) -> int | None:
         """Return the serial of the last attempt that began; None if nobody knows."""
@@ -65,11 +68,13 @@ def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opene
         listener.close()
     mark = meeting.Mark()
     opened = Opened(sandbox=sandbox, control=control, data=data, mark=mark, marks=False)
+    began = time.monotonic()
     try:
         opened.marks = meeting.agree(control, _init(plan, sandbox, run, limits), mark, sandbox)
     except (NoSandbox, OSError):
         opened.close()
         raise
+    opened.load_ms = (time.monotonic() - began) * 1000
     return opened
 
 

@@ -19,6 +19,7 @@ import sys
 from typing import Final
 
 from miniworker import kernel, loop, processes
+from miniworker.tally import Tally
 from wire import jobs
 from wire.errors import ProtocolError
 
@@ -33,6 +34,7 @@ class Zygote:
     def __init__(self, worker: socket.socket) -> None:
         self._worker = worker
         self._living: dict[int, jobs.Spawn] = {}
+        self._tallies: dict[int, Tally] = {}
         #: Short-lived forks that remove the folder of a killed miniworker.
         self._sweepers: set[int] = set()
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -97,10 +99,11 @@ class Zygote:
 
     def _fork(self, order: jobs.Spawn) -> None:
         parent = os.getpid()
+        tally = Tally()
         pid = os.fork()
         if pid == 0:
-            _be_child(parent, order)
-        self._living[pid] = order
+            _be_child(parent, order, tally)
+        self._living[pid], self._tallies[pid] = order, tally
         self._report(jobs.Spawned(miniworker=order.miniworker, pid=pid))
 
     def _kill(self, miniworker: str) -> None:
@@ -121,7 +124,12 @@ class Zygote:
         processes.end_orphans(spared=self._living.keys() | self._sweepers)
         if status != 0:
             self._sweep(order.folder)
-        self._report(jobs.Exited(miniworker=order.miniworker, pid=pid, status=status))
+        tally = self._tallies.pop(pid)
+        exited = jobs.Exited(
+            miniworker=order.miniworker, pid=pid, status=status, handed=tally.read()
+        )
+        tally.close()
+        self._report(exited)
 
     def _sweep(self, folder: str) -> None:
         # In a fork: a folder that a function filled can take long to remove.
@@ -148,12 +156,12 @@ def _next_ended() -> tuple[int, int] | None:
     return (pid, os.waitstatus_to_exitcode(status)) if pid else None
 
 
-def _be_child(parent: int, order: jobs.Spawn) -> None:
+def _be_child(parent: int, order: jobs.Spawn, tally: Tally) -> None:
     """Become a miniworker; never returns."""
     status = 1
     try:
         _begin_child(parent)
-        status = loop.run(order)
+        status = loop.run(order, tally)
         sys.stderr.flush()
     finally:
         os._exit(status)

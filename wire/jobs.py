@@ -35,6 +35,8 @@ class Ready(Message, frozen=True, kw_only=True):
     key: str
     #: How long making (or specialising) it took.
     took_ms: Annotated[float, Meta(ge=0)]
+    #: Of that, what putting the code in and loading it took.
+    load_ms: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class Returned(Message, frozen=True, kw_only=True):
@@ -120,6 +122,12 @@ class Cancel(Message, frozen=True, kw_only=True):
     reason: Reason
 
 
+class Recall(Message, frozen=True, kw_only=True):
+    """Return what has not begun; the running call goes on."""
+
+    KIND: ClassVar[int] = 101
+
+
 class Stop(Message, frozen=True, kw_only=True):
     """Return what has not begun, end the sandbox and leave."""
 
@@ -130,7 +138,7 @@ FROM_MINIWORKER: Final = Dialect[Message](
     "miniworker to worker", Up, Ready, Returned, Done, Built, Broken, Heartbeat
 )
 TO_MINIWORKER: Final = Dialect[Message](
-    "worker to miniworker", Build, Specialise, Job, Cancel, Stop
+    "worker to miniworker", Build, Specialise, Job, Cancel, Recall, Stop
 )
 
 
@@ -168,11 +176,16 @@ class Spawned(Order, frozen=True, kw_only=True):
 
 
 class Exited(Order, frozen=True, kw_only=True):
-    """The miniworker ended: ``status`` is its exit code, or minus the signal."""
+    """The miniworker ended: ``status`` is its exit code, or minus the signal.
+
+    ``handed`` is how many of its JOBs, in order, had gone on to its agent: only those may
+    have begun.
+    """
 
     miniworker: Name
     pid: Number
     status: int
+    handed: Count | None = None
 
 
 _ORDERS: Final[msgspec.json.Decoder[Spawn | Kill | Spawned | Exited]] = msgspec.json.Decoder(

@@ -6,6 +6,7 @@ api says ``Catalogue`` and ``Cancel`` (the hints). Every message of an open sess
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
@@ -24,21 +25,54 @@ TOPIC_CATALOGUE: Final = b"catalogue"
 TOPIC_CANCEL: Final = b"cancel"
 
 
+Ms = Annotated[float, Meta(ge=0)]
+
+
+class ColdBecause(enum.StrEnum):
+    """Why no warm sandbox was there; a worker's pool knows. Receivers bear unknown codes."""
+
+    #: None of this function has been ready on the node since its worker started.
+    FIRST = "first"
+    #: There were sandboxes, but of another revision of the function or its runtime.
+    REVISION = "revision"
+    #: The last one had to make room for others.
+    EVICTED = "evicted"
+    #: The last one had been idle for too long.
+    IDLE = "idle"
+    #: The last one died, or had to be killed.
+    DIED = "died"
+    #: There are some, and other calls have them all.
+    BUSY = "busy"
+
+
+class Made(msgspec.Struct, frozen=True, array_like=True):
+    """The sandbox that had to be made for an attempt: why, and what that took.
+
+    ``because`` is a ``ColdBecause``; ``stages`` are ms by name, only what fell between the
+    attempt's coming and its START. A receiver bears codes and names it does not know.
+    """
+
+    because: str = ""
+    stages: dict[str, Ms] = {}
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """How an attempt ended. Durations only: the api adds them to its own clock."""
 
     status: Status
     reason: Reason | None = None
     #: From START's arrival to the moment the call became head in a ready sandbox.
-    waited_ms: Annotated[float, Meta(ge=0)] = 0.0
+    waited_ms: Ms = 0.0
     #: Of the execution itself.
-    duration_ms: Annotated[float, Meta(ge=0)] = 0.0
+    duration_ms: Ms = 0.0
     start: Warmth = Warmth.WARM
     miniworker: str = ""
     peak_memory: int | None = None
     result_type: Literal["text", "json"] = "text"
     #: Bytes of stdout and stderr that were left out between head and tail.
     omitted: Count = 0
+    #: Set by the worker if ``start`` is cold.
+    made: Made | None = None
 
     def __post_init__(self) -> None:
         """Refuse an outcome that is not an end, or a failure without a reason."""

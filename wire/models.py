@@ -164,6 +164,10 @@ class Attempt(Model, frozen=True, kw_only=True):
     finished_at: str | None = None
     status: Status | None = None
     reason: Reason | None = None
+    #: How it got to its sandbox: an idle one, a place behind a running call, a new one.
+    way: Literal["idle", "ahead", "cold"] | None = None
+    #: Why so, and why on this node, in plain words.
+    why: str = ""
 
 
 class Call(Model, frozen=True, kw_only=True):
@@ -197,6 +201,12 @@ class Call(Model, frozen=True, kw_only=True):
     log_bytes_omitted: Count = 0
     result_type: Literal["text", "json"] = "text"
     result_encoding: Literal["base64"] | None = None
+    #: The limits that it runs under: seconds, seconds, MiB.
+    timeout: float | None = None
+    max_wait: float | None = None
+    memory: int | None = None
+    #: What its time went to, in ms, in order; docs/architecture.md says what each means.
+    stages: dict[str, float] = {}
 
 
 class Logs(Model, frozen=True, kw_only=True):

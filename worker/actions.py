@@ -12,6 +12,15 @@ Id = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A part of the making of a sandbox, on this worker's monotonic clock."""
+
+    stage: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class SayReady:
     """Tell the api that a PREPAREd attempt has its sandbox."""
 
@@ -115,6 +124,13 @@ class SendCancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """Have a miniworker hand back what it has not begun."""
+
+    sandbox: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Ask a miniworker that holds nothing to leave."""
 
@@ -129,7 +145,7 @@ class Kill:
     why: str
 
 
-ForMini = Specialise | SendJob | SendCancel | Stop
+ForMini = Specialise | SendJob | SendCancel | Recall | Stop
 #: What takes time, and its end.
 ForErrands = WantBundle | DropBundle | FetchParams | ForgetParams
 Action = SayReady | SayReturned | End | Spawn | Kill | ForMini | ForErrands

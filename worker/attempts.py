@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from wire.messages import INLINE_BYTES, Outcome, Start
+from wire.messages import INLINE_BYTES, Made, Outcome, Start
 from wire.models import Reason, Status, Warmth
 from worker.actions import End, Id
 from worker.pool import Sandbox
@@ -23,16 +23,20 @@ class Attempt:
     start: Start | None = None
     #: None until they are here.
     params: bytes | None = None
+    #: When it came here, and when its START did.
+    came: float = 0.0
     arrived: float = 0.0
     #: The sandbox that it has; empty while it waits for one.
     box: str = ""
     ready_said: bool = False
-    #: Whether its sandbox had to be made for it.
-    cold: bool = False
+    #: Why and how its sandbox was made, if it had to be made for it.
+    made: Made | None = None
     #: Whether it stands behind a running one, and so takes no slot.
     ahead: bool = False
     #: Whether a miniworker was given it: only then it may have begun.
     sent: bool = False
+    #: Its place among all that this miniworker was given, 1, 2, 3 ...
+    serial: int = 0
     sent_at: float = 0.0
     head_at: float = 0.0
     cancelled: Reason | None = None
@@ -61,8 +65,9 @@ class Attempt:
         whole = msgspec.structs.replace(
             outcome,
             waited_ms=outcome.waited_ms + max(0.0, self.sent_at - self.arrived) * 1000,
-            start=Warmth.COLD if self.cold else Warmth.WARM,
+            start=Warmth.COLD if self.made else Warmth.WARM,
             miniworker=self.box,
+            made=self.made,
         )
         return End(self.id, whole, sizes, payload, self.permission.record, self.params or b"")
 
@@ -95,6 +100,11 @@ class Book:
     def in_use(self) -> int:
         """Return the slots that attempts have."""
         return len(self.all) - self._ahead
+
+    @property
+    def ahead(self) -> int:
+        """Return how many attempts stand behind running ones."""
+        return self._ahead
 
     def add(self, one: Attempt) -> None:
         """Enter an attempt."""

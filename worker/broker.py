@@ -8,7 +8,7 @@ without START, and never twice.
 
 from __future__ import annotations
 
-from wire.messages import Outcome, Start
+from wire.messages import ColdBecause, Outcome, Start
 from wire.models import Fault, Reason, Spec
 from worker import actions as act
 from worker.actions import Action, Id
@@ -50,7 +50,7 @@ class Broker(Placing):
             return []
         if not self.free:
             return [act.SayReturned(id_)]
-        one = Attempt(id_, key)
+        one = Attempt(id_, key, came=now)
         self.book.add(one)
         box = self.pool.take(key, now)
         if box:
@@ -70,7 +70,7 @@ class Broker(Placing):
             return fetch + self._go(one, now)
         if box := self.pool.take(one.key, now):
             self.book.unwait(one)
-            one.cold = False
+            one.made = None
             return fetch + self._give(box, one, now)
         return fetch
 
@@ -144,9 +144,11 @@ class Broker(Placing):
         """A miniworker listens."""
         return self.pool.up(name, now)
 
-    def bundle(self, name: str, spec: Spec, bundle: str, now: float) -> list[Action]:
-        """The bundle for a sandbox is there."""
-        return self.pool.bundle(name, spec, bundle, now)
+    def bundle(
+        self, name: str, spec: Spec, bundle: str, now: float, steps: tuple[act.Step, ...] = ()
+    ) -> list[Action]:
+        """The bundle for a sandbox is there; ``steps`` are what that took."""
+        return self.pool.bundle(name, spec, bundle, now, steps)
 
     def no_bundle(
         self, name: str, fault: Fault, reason: Reason, log: str, now: float
@@ -158,11 +160,12 @@ class Broker(Placing):
         orders = self.pool.stop(box, now)
         return orders + self._uncovered(box.key, fault, reason, log, now)
 
-    def ready(self, name: str, now: float) -> list[Action]:
+    def ready(self, name: str, now: float, load_ms: float = 0.0) -> list[Action]:
         """A sandbox is specialised: whoever waits first gets it."""
         box = self.pool.sandboxes.get(name)
         if box is None or box.stage is not Stage.SPECIALISING:
             return []
+        self.pool.made(box, load_ms, now)
         return self._free(box, now, made=True)
 
     def returned(self, name: str, id_: Id, now: float) -> list[Action]:
@@ -194,7 +197,7 @@ class Broker(Placing):
         if box is None or box.stage is Stage.STOPPING:
             return []
         was_making = box.stage in MAKING
-        orders = self.pool.stop(box, now)
+        orders = self.pool.stop(box, now, None if was_making else ColdBecause.DIED)
         for one in self.book.held(box):
             if one.sent:
                 orders += self._finish(one, act.SayReturned(one.id, owed=True), now)
@@ -210,8 +213,13 @@ class Broker(Placing):
             self.pool.doom(box, now)
         return []
 
-    def exited(self, name: str, why: str, now: float) -> list[Action]:
-        """A miniworker has ended, however it came to it."""
+    def exited(
+        self, name: str, why: str, now: float, handed: int | None = None
+    ) -> list[Action]:
+        """A miniworker has ended, however it came to it.
+
+        ``handed`` is how many attempts had gone on to its agent; None if nobody knows.
+        """
         box = self.pool.gone(name)
         if box is None:
             return []
@@ -219,12 +227,23 @@ class Broker(Placing):
         orders: list[Action] = [act.DropBundle(name)]
         for one in self.book.held(box):
             if one.sent:
-                orders += self._finish(one, one.lost(box, why, now), now)
+                orders += self._finish(one, self._fallen(one, box, why, handed, now), now)
                 box.queue.remove(one.id)
         orders += self._displaced(box, now)
         if was_making:
             reason = Reason(code="no_sandbox", message=f"no sandbox could be made: {why}")
             orders += self._uncovered(box.key, Fault.NODE, reason, "", now)
+        return orders
+
+    def recall(self, now: float) -> list[Action]:
+        """Take back what waits behind heads that turned out slow: others may be free."""
+        orders: list[Action] = []
+        for box in self.pool:
+            if len(box.queue) > 1 and box.recalled != box.queue[0] and self._is_slow(box, now):
+                box.recalled = box.queue[0]
+                # Its mean still says that it is fast, and would put others behind the next.
+                self.speeds.slow(box.key)
+                orders.append(act.Recall(box.name))
         return orders
 
     def tick(self, now: float) -> list[Action]:

@@ -14,7 +14,9 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,7 @@ from wire.errors import SkepError
 from wire.jobs import Built
 from wire.models import Fault, Package, Reason, Spec
 from wire.process import spawn
+from worker.actions import Step
 from worker.fetcher import Fetcher, NotFetched
 from worker.flights import Flights
 from worker.folder import NodeFolder
@@ -74,6 +77,8 @@ class Bundles:
         self._reading: list[str] = []
         self._users: dict[str, str] = {}
         self._whole = _read_markers(folder)
+        #: What making each bundle took, of those made in this life.
+        self._steps: dict[str, list[Step]] = {}
         self._building = asyncio.Semaphore(PARALLEL)
 
     def __repr__(self) -> str:
@@ -92,6 +97,10 @@ class Bundles:
             (self._folder.whole / name).touch()
             return self._folder.bundles / name
         return await self._bundle_flights.join(key, lambda: self._fly(key, spec))
+
+    def steps(self, spec: Spec) -> tuple[Step, ...]:
+        """Return what making the bundle of a revision took; nothing if it was there."""
+        return tuple(self._steps.get(bundle_key(spec), ()))
 
     def release(self, user: str) -> None:
         """Count a user no more."""
@@ -134,13 +143,16 @@ class Bundles:
 
     async def _fill(self, place: Path, spec: Spec) -> None:
         package = spec.function.package
+        steps = self._steps[bundle_key(spec)] = []
         if package is None:
             await asyncio.to_thread(place.mkdir)
         else:
-            await self._unpack(package, place)
+            with _noted(steps, "fetch"):
+                await self._unpack(package, place)
         if not spec.runtime.dependencies:
             return
-        built = await self._build(spec, place)
+        with _noted(steps, "install"):
+            built = await self._build(spec, place)
         if built.reason is not None:
             raise NoBundle(built.fault, built.reason, built.log)
 
@@ -209,11 +221,20 @@ class Bundles:
 
     async def _remove(self, path: Path) -> None:
         if path.parent == self._folder.whole:
-            self._whole.pop(_marker(path).key, None)
+            key = _marker(path).key
+            self._whole.pop(key, None)
+            self._steps.pop(key, None)
         # A bundle's marker goes first: without it the bundle does not exist.
         path.unlink()  # noqa: ASYNC240 - at once, before anybody can ask for it
         bundle = self._folder.bundles / path.name
         await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+
+
+@contextmanager
+def _noted(steps: list[Step], stage: str) -> Iterator[None]:
+    begin = time.monotonic()
+    yield
+    steps.append(Step(stage, begin, time.monotonic()))
 
 
 def bundle_key(spec: Spec) -> str:

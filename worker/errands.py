@@ -81,6 +81,7 @@ class Errands:
         try:
             spec = await self._lookup.spec(key)
             bundle = await self._bundles.acquire(name, spec)
+            steps = self._bundles.steps(spec)
         except UnknownRevision:
             message = f"the api knows no revision {key}"
             reason = Reason(code="no_sandbox", message=message)
@@ -88,7 +89,8 @@ class Errands:
         except NoBundle as error:
             self._no_bundle(name, error)
         else:
-            self._do(self._broker.bundle(name, spec, str(bundle), time.monotonic()))
+            now = time.monotonic()
+            self._do(self._broker.bundle(name, spec, str(bundle), now, steps))
 
     def _no_bundle(self, name: str, error: NoBundle) -> None:
         now = time.monotonic()

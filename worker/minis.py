@@ -24,7 +24,8 @@ from worker.zygote import Zygote
 log = logging.getLogger(__name__)
 
 OnMessage = Callable[[str, Message, bytes], None]
-OnExit = Callable[[str, str], None]
+#: Name, why, and how many attempts had gone on to its agent (None: not known).
+OnExit = Callable[[str, str, int | None], None]
 OnDying = Callable[[str], None]
 
 #: How long the last words of one that has ended may take to come out of its socket.
@@ -140,27 +141,27 @@ class Minis:
 
     def _heard(self, order: jobs.Spawned | jobs.Exited) -> None:
         if isinstance(order, jobs.Exited):
-            self._ended(order.miniworker, _why(order.status))
+            self._ended(order.miniworker, _why(order.status), order.handed)
 
     def _all_gone(self) -> None:
         for name in self._peers.keys() - set(self._to_fork):
             self._ended(name, "the zygote of this node died")
 
-    def _ended(self, name: str, why: str) -> None:
+    def _ended(self, name: str, why: str, handed: int | None = None) -> None:
         """Give it nothing more, but hear what it said last before it counts as gone."""
         if name not in self._peers or name in self._last_words:
             return
         self._on_dying(name)
         loop = asyncio.get_running_loop()
-        self._last_words[name] = loop.call_later(LAST_WORDS_S, self._gone, name, why)
+        self._last_words[name] = loop.call_later(LAST_WORDS_S, self._gone, name, why, handed)
 
-    def _gone(self, name: str, why: str) -> None:
+    def _gone(self, name: str, why: str, handed: int | None) -> None:
         self._link.drain()
         del self._last_words[name]
         peer = self._peers.pop(name)
         if peer is not None:
             self._names.pop(peer, None)
-        self._on_exit(name, why)
+        self._on_exit(name, why, handed)
 
 
 def _why(status: int) -> str:
@@ -182,5 +183,7 @@ def _message(
             return jobs.Cancel(call=call, attempt=attempt, reason=reason), b""
         case act.Specialise(_, spec, bundle):
             return jobs.Specialise(spec=spec, bundle=bundle), b""
+        case act.Recall():
+            return jobs.Recall(), b""
         case act.Stop():
             return jobs.Stop(), b""

@@ -216,7 +216,7 @@ class Node:
                 sizes, outcome = message.sizes, message.outcome
                 self._do(self.broker.done(name, id_, outcome, sizes, payload, now))
             case jobs.Ready():
-                self._do(self.broker.ready(name, now))
+                self._do(self.broker.ready(name, now, message.load_ms))
             case jobs.Up():
                 self._do(self.broker.up(name, now))
             case jobs.Returned():
@@ -227,9 +227,9 @@ class Node:
     def _dying(self, name: str) -> None:
         self._do(self.broker.dying(name, time.monotonic()))
 
-    def _exited(self, name: str, why: str) -> None:
+    def _exited(self, name: str, why: str, handed: int | None) -> None:
         if not self.builds.exited(name, why):
-            self._do(self.broker.exited(name, why, time.monotonic()))
+            self._do(self.broker.exited(name, why, time.monotonic(), handed))
 
     # --- orders ----------------------------------------------------------------------------
 
@@ -240,7 +240,9 @@ class Node:
 
     def _carry_out(self, order: act.Action) -> None:
         match order:
-            case act.SendJob() | act.SendCancel() | act.Specialise() | act.Stop():
+            case (
+                act.SendJob() | act.SendCancel() | act.Specialise() | act.Recall() | act.Stop()
+            ):
                 self.minis.order(order)
             case act.End():
                 self.results.hold(order)
@@ -298,12 +300,12 @@ class Node:
         credit = self.credits.next(number, free, idle, ahead, WINDOW_STEP)
         if credit is not None:
             self.uplink.say(credit)
-        if ahead:
-            # Places behind a head that runs on are taken back.
+        if ahead or self.broker.book.ahead:
+            # Places behind a head that runs on are taken back, and what was put there too.
             self._long_head = self._long_head or self._loop.call_later(
                 LONG_HEAD_S, self._look_at_heads
             )
 
     def _look_at_heads(self) -> None:
         self._long_head = None
-        self._settle_soon()
+        self._do(self.broker.recall(time.monotonic()))

@@ -35,7 +35,7 @@ class Placing:
     # --- placing ---
 
     def _start_new(self, id_: Id, start: Start, payload: bytes, now: float) -> list[Action]:
-        one = Attempt(id_, start.key)
+        one = Attempt(id_, start.key, came=now)
         box = self.pool.take(start.key, now) if self.free else None
         if box:
             self.book.add(one)
@@ -59,11 +59,16 @@ class Placing:
         if self.is_draining or box.stage is not Stage.BUSY or not box.queue:
             return 0
         head = self.book.all[box.queue[0]]
-        if head.start is None or not head.sent or head.cancelled:
-            return 0
-        if is_long(now - head.head_at, head.start.timeout_ms):
+        if not head.sent or head.cancelled or self._is_slow(box, now):
             return 0
         return max(0, self.speeds.held(box.key) - len(box.queue))
+
+    def _is_slow(self, box: Sandbox, now: float) -> bool:
+        """Return whether the head of a sandbox runs for long already."""
+        head = self.book.all[box.queue[0]]
+        if box.stage is not Stage.BUSY or head.start is None or not head.sent:
+            return False
+        return is_long(now - head.head_at, head.start.timeout_ms)
 
     def _permit(self, one: Attempt, start: Start, payload: bytes, now: float) -> list[Action]:
         one.permit(start, payload, now)
@@ -89,11 +94,14 @@ class Placing:
         """Hand an attempt over, once it has permission, params and a sandbox."""
         if one.sent or one.start is None or one.params is None or not one.box:
             return []
-        if self.pool.sandboxes[one.box].stage is Stage.STOPPING:
+        box = self.pool.sandboxes[one.box]
+        if box.stage is Stage.STOPPING:
             # It is dying; once it is gone the attempt waits for another.
             return []
         one.sent = True
         one.sent_at = one.head_at = now
+        box.given += 1
+        one.serial = box.given
         start = one.start
         return [
             act.SendJob(one.box, one.id, start.timeout_ms, start.traceparent, one.params),
@@ -108,7 +116,7 @@ class Placing:
         one = self.book.next(box.key)
         if one is None:
             return self.pool.rest(box, now)
-        one.cold = made
+        one.made = box.made(one.came, one.arrived if one.start else now) if made else None
         box.enter(Stage.BUSY, now)
         return self._give(box, one, now)
 
@@ -143,6 +151,14 @@ class Placing:
             return self._free(box, now)
         self.book.promote(self.book.all[box.queue[0]], now)
         return []
+
+    def _fallen(
+        self, one: Attempt, box: Sandbox, why: str, handed: int | None, now: float
+    ) -> Action:
+        """Answer for an attempt of a dead miniworker: what it kept for later never began."""
+        if handed is not None and one.serial > handed:
+            return act.SayReturned(one.id, owed=True)
+        return one.lost(box, why, now)
 
     def _displaced(self, box: Sandbox, now: float) -> list[Action]:
         """Let attempts whose sandbox died before they were sent wait for another."""

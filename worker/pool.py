@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from wire.messages import ColdBecause, Made
 from wire.models import Reason, Spec, Status
-from worker.actions import Action, Id, Kill, Spawn, Specialise, Stop, WantBundle
+from worker.actions import Action, Id, Kill, Spawn, Specialise, Step, Stop, WantBundle
+from worker.partings import Partings
 
 #: A miniworker that was told to leave is killed after this.
 STOP_S: Final = 2.0
@@ -51,11 +53,26 @@ class Sandbox:
     verdict: tuple[Id, Status, Reason] | None = None
     #: Whether it was given up before it was ready.
     failed: bool = False
+    #: Why it had to be made, and what that took.
+    because: ColdBecause = ColdBecause.FIRST
+    steps: list[Step] = field(default_factory=list)
+    #: How many attempts its miniworker was given, and the head that these were recalled for.
+    given: int = 0
+    recalled: Id | None = None
 
     def enter(self, stage: Stage, now: float) -> None:
         """Go to a stage; its clock begins."""
         self.stage = stage
         self.since = now
+
+    def made(self, begin: float, end: float) -> Made:
+        """Return what the making took between an attempt's coming and its START."""
+        stages: dict[str, float] = {}
+        for step in self.steps:
+            took_s = min(step.end, end) - max(step.begin, begin)
+            if took_s > 0:
+                stages[step.stage] = stages.get(step.stage, 0.0) + took_s * 1000
+        return Made(self.because, stages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +94,7 @@ class Pool:
         self._settings = settings
         self._idle: dict[str, deque[Sandbox]] = {}
         self._made = 0
+        self._partings = Partings()
 
     def __repr__(self) -> str:
         return f"<Pool of {len(self.sandboxes)} sandboxes, {self.counts()}>"
@@ -101,10 +119,11 @@ class Pool:
     def make(self, key: str, now: float) -> list[Action]:
         """Begin a sandbox of this key; the fork and the bundle go on at the same time."""
         actions: list[Action] = []
+        because = self._because(key)
         if self.alive() >= self._settings.max_warm:
             actions += self._evict(now)
         self._made += 1
-        box = Sandbox(f"m{self._made}", key, now)
+        box = Sandbox(f"m{self._made}", key, now, because=because)
         self.sandboxes[box.name] = box
         return [*actions, WantBundle(box.name, key), Spawn(box.name)]
 
@@ -135,24 +154,41 @@ class Pool:
             return [Stop(name)]
         return self._specialise(box, now)
 
-    def bundle(self, name: str, spec: Spec, bundle: str, now: float) -> list[Action]:
-        """The code of a sandbox is there."""
+    def bundle(
+        self, name: str, spec: Spec, bundle: str, now: float, steps: tuple[Step, ...] = ()
+    ) -> list[Action]:
+        """The code of a sandbox is there; ``steps`` are what that took."""
         box = self.sandboxes.get(name)
         if box is None or box.stage is not Stage.STARTING:
             return []
         box.spec, box.bundle = spec, bundle
+        # Forking goes on meanwhile: only what is left of it counts for the sandbox.
+        box.steps += [*steps, Step("sandbox", now, now)]
         return self._specialise(box, now)
 
-    def stop(self, box: Sandbox, now: float) -> list[Action]:
-        """Have a sandbox leave that no attempt has."""
+    def made(self, box: Sandbox, load_ms: float, now: float) -> None:
+        """A sandbox is ready: its making ends with the loading of the code."""
+        self._partings.ready(box.key)
+        begin = max((step.end for step in box.steps), default=now)
+        loading = max(begin, now - load_ms / 1000)
+        box.steps += [Step("sandbox", begin, loading), Step("load", loading, now)]
+
+    def stop(
+        self, box: Sandbox, now: float, because: ColdBecause | None = None
+    ) -> list[Action]:
+        """Have a sandbox leave that no attempt has; ``because`` if others will ask why."""
         if box.stage is Stage.STOPPING:
             return []
+        if because is not None:
+            self._partings.left(box.key, because)
         self._unrest(box)
         box.enter(Stage.STOPPING, now)
         return [Stop(box.name)] if box.up else []
 
     def doom(self, box: Sandbox, now: float) -> None:
         """Give a sandbox up: it gets nothing more, and its end is awaited."""
+        if box.stage in (Stage.IDLE, Stage.BUSY):
+            self._partings.left(box.key, ColdBecause.DIED)
         self._unrest(box)
         box.failed = box.failed or box.stage in MAKING
         box.enter(Stage.STOPPING, now)
@@ -161,6 +197,8 @@ class Pool:
         """The miniworker has ended: forget it and return what it was."""
         box = self.sandboxes.pop(name, None)
         if box is not None:
+            if box.stage in (Stage.IDLE, Stage.BUSY):
+                self._partings.left(box.key, ColdBecause.DIED)
             self._unrest(box)
         return box
 
@@ -170,7 +208,7 @@ class Pool:
         for box in self:
             waited = now - box.since
             if box.stage is Stage.IDLE and waited >= self._idle_s(box):
-                actions += self.stop(box, now)
+                actions += self.stop(box, now, ColdBecause.IDLE)
             elif box.stage is Stage.STOPPING and waited >= STOP_S:
                 actions += self._kill(box, now, "it did not leave when asked")
             elif self._overdue(box) and waited >= self._settings.start_s:
@@ -201,7 +239,14 @@ class Pool:
         if not self._idle:
             return []
         oldest = min((idle[0] for idle in self._idle.values()), key=lambda box: box.since)
-        return self.stop(oldest, now)
+        return self.stop(oldest, now, ColdBecause.EVICTED)
+
+    def _because(self, key: str) -> ColdBecause:
+        """Return why a call of this key finds no idle sandbox."""
+        for box in self.sandboxes.values():
+            if box.key == key and box.stage is not Stage.STOPPING:
+                return ColdBecause.BUSY
+        return self._partings.because(key)
 
     def _unrest(self, box: Sandbox) -> None:
         idle = self._idle.get(box.key)

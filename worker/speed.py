@@ -32,6 +32,10 @@ class Speeds:
         before = self._mean_ms.get(key, outcome.duration_ms)
         self._mean_ms[key] = before + _WEIGHT * (outcome.duration_ms - before)
 
+    def slow(self, key: str) -> None:
+        """Learn from an attempt that runs for long and has not ended yet."""
+        self._mean_ms[key] = max(self._mean_ms.get(key, 0.0), LONG_HEAD_S * 1000)
+
     def held(self, key: str) -> int:
         """Return how many attempts a miniworker may hold, the running one among them."""
         mean_ms = self._mean_ms.get(key)

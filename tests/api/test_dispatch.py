@@ -12,6 +12,7 @@ from api.backlog import Backlog
 from api.dispatch import Dispatch, Output
 from api.live import Live, Phase
 from api.roster import Roster, Session
+from api.tries import Try
 from tests.api.model import ModelWorker, live, spec
 from wire.codec import Message
 from wire.liveness import Pulse
@@ -396,7 +397,7 @@ def recovered(
     call = live(7, sync=sync, now=scene.now, of=spec(idempotent=idempotent))
     call.phase, call.rev, call.durable_rev = Phase.UNDECIDED, 3, 3
     if node is not None:
-        call.begin_try(node)
+        call.tries.append(Try(1, node))
         call.node_id, call.boot, call.status = f"id-{node}", "boot1", Status.RUNNING
     scene.dispatch.recover(call)
     return call

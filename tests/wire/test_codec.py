@@ -110,6 +110,7 @@ SAMPLES: list[tuple[Dialect[Message], Message]] = [
     (jobs.TO_MINIWORKER, jobs.Job(call=1, attempt=1, timeout_ms=5000)),
     (jobs.TO_MINIWORKER, jobs.Cancel(call=1, attempt=1, reason=REASON)),
     (jobs.TO_MINIWORKER, jobs.Stop()),
+    (jobs.TO_MINIWORKER, jobs.Recall()),
 ]
 
 

@@ -1,0 +1,56 @@
+"""Making a call of an earlier life of the api alive again, as its record tells it."""
+
+from __future__ import annotations
+
+from api.live import Live, Phase
+from api.moments import wall_ms
+from api.tries import Try
+from wire.models import CallRecord, Spec
+
+
+def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
+    """Make a call of an earlier life of this api alive again, as its record tells it."""
+    call = record.call
+    accepted_ms = wall_ms(call.accepted_at)
+    accepted = now + (accepted_ms - now_ms) / 1000
+
+    def moment(text: str | None) -> float | None:
+        return None if text is None else now + (wall_ms(text) - now_ms) / 1000
+
+    return Live(
+        num=call.call_num,
+        uuid=call.id,
+        spec=spec,
+        params=bytes(call.params),
+        timeout_ms=record.timeout_ms,
+        max_wait_ms=record.max_wait_ms,
+        sync=record.sync,
+        accepted=accepted,
+        accepted_ms=accepted_ms,
+        phase=Phase.UNDECIDED,
+        rev=record.rev,
+        durable_rev=record.rev,
+        status=call.status,
+        reason=call.reason,
+        node_id=record.node_id,
+        boot=record.boot,
+        tries=[
+            Try(
+                one.attempt,
+                one.node or "",
+                one.miniworker,
+                moment(one.started_at),
+                moment(one.finished_at),
+                one.status,
+                one.reason,
+                told_way=one.way,
+                told_why=one.why,
+            )
+            for one in call.attempts
+        ],
+        # What was not measured to its end is left out, lest anything is counted twice.
+        told_stages={k: ms for k, ms in call.stages.items() if k in ("queued", "earlier")},
+        admitted=accepted if call.dispatched_at is None else None,
+        dispatched=moment(call.dispatched_at),
+        started=moment(call.started_at),
+    )
