@@ -14,18 +14,19 @@ from cli.bars import bar
 from cli.reasons import advice
 from cli.words import about, between, seconds_at, size, span
 
-#: What the stages are, in the order in which they happen.
+#: What is known of stages, in the order in which they happen.
 STAGES: Final = {
+    "store": "written down first",
     "queued": "waited for a place",
-    "dispatch": "on the way to the node",
+    "earlier": "earlier attempts",
     "fetch": "package fetched",
     "install": "dependencies installed",
-    "sandbox": "sandbox started",
+    "sandbox": "sandbox made",
     "load": "code loaded",
-    "ready": "made ready and handed over",
-    "ahead": "behind another call",
+    "wait": "waited in the sandbox's line",
+    "ready": "sent, made ready, handed over",
     "run": "ran",
-    "record": "written down",
+    "rest": "on the way, and the rest",
 }
 WAYS: Final = {
     "idle": "Warm: a sandbox of {function} revision {revision} stood idle and took it at once.",
@@ -35,6 +36,7 @@ WAYS: Final = {
 }
 _OF_START: Final = {"warm": "Warm: a sandbox of {function} revision {revision} was ready."}
 _BAR_WIDTH: Final = 24
+_REST_S: Final = 0.001
 
 
 def explain(call: Mapping[str, Any], now: float, *, width: int = 80, bars: bool = True) -> str:
@@ -79,21 +81,26 @@ def _start(call: Mapping[str, Any]) -> str:
 def _node(call: Mapping[str, Any]) -> str:
     attempt = _last(call)
     node = attempt.get("node") or call.get("node")
+    why = str(attempt.get("why") or "").strip().rstrip(".")
     if not node:
-        return ""
-    if why := str(attempt.get("why") or "").strip():
-        return f"Why {node}: {why.rstrip('.')}."
+        return f"Why: {why}." if why else ""
+    if why:
+        return f"Why {node}, and why so: {why}."
     return f"It went to {node}; the record does not say why that one."
 
 
 def stages_of(call: Mapping[str, Any]) -> list[tuple[str, float]]:
     """Return the stages in their order, in seconds; from the times if no stages are told."""
     told = {k: v / 1000 for k, v in (call.get("stages") or {}).items() if v is not None}
-    if not told:
-        told = _from_times(call)
+    found = told or _from_times(call)
+    total = between(call.get("acceptedAt"), call.get("finishedAt"))
+    if found and total is not None:
+        # Of the times only milliseconds are known: less than that is no rest.
+        rest = total - sum(found.values())
+        found |= {"rest": rest} if rest >= _REST_S else {}
     order = list(STAGES)
     return sorted(
-        told.items(), key=lambda one: order.index(one[0]) if one[0] in order else len(order)
+        found.items(), key=lambda one: order.index(one[0]) if one[0] in order else len(order)
     )
 
 
@@ -120,22 +127,31 @@ def _limits(call: Mapping[str, Any]) -> list[str]:
     lines = []
     if reason := call.get("reason"):
         lines.append(f"Reason: {reason['message'].rstrip('.')} [{reason['code']}].")
-        if text := advice(reason["code"], call["funcName"]):
-            lines.append(text)
+        lines.append(advice(reason["code"], call["funcName"]))
     elif call["status"] == "DONE":
-        lines.append("It met no limit." + _used(call))
+        lines.append("It met no limit.")
+    if used := _used(call):
+        lines.append(f"Of its limits it used: {'; '.join(used)}.")
     if omitted := call.get("logBytesOmitted"):
         lines.append(f"Its logs met their limit: {size(omitted)} of the middle are left out.")
-    if peak := call.get("peakMemory"):
-        lines.append(f"It used {size(peak)} of memory at most.")
     return lines
 
 
-def _used(call: Mapping[str, Any]) -> str:
-    timeout, ran = call.get("timeout"), call.get("duration")
-    if not timeout or ran is None:
-        return ""
-    return f" It ran {span(ran)} of the {timeout:g} s that it may."
+def _used(call: Mapping[str, Any]) -> list[str]:
+    """Return how much of each limit a call used, as far as its record tells."""
+    ran, waited = call.get("duration"), between(call.get("acceptedAt"), call.get("startedAt"))
+    peak, used = call.get("peakMemory"), []
+    if ran is not None:
+        used.append(f"timeout {span(ran)}{_of(call.get('timeout'), ' s')}")
+    if waited is not None:
+        used.append(f"maxWait {span(waited)}{_of(call.get('maxWait'), ' s')}")
+    if peak:
+        used.append(f"memory {size(peak)}{_of(call.get('memory'), ' MiB')}")
+    return used
+
+
+def _of(limit: float | None, unit: str) -> str:
+    return "" if limit is None else f" of {limit:g}{unit}"
 
 
 def _attempts(call: Mapping[str, Any], width: int) -> str:
