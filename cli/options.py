@@ -62,11 +62,20 @@ class Command(click.Command):
             sys.exit(EXIT_INTERRUPTED)
 
 
+#: What users of docker type, and what it is here.
+ALIASES: Final = {"ls": "list", "rm": "remove", "inspect": "show"}
+
+
 class Group(Command, click.Group):
     """A group of such commands."""
 
     command_class = Command
     group_class = type
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, or by the one that it has elsewhere."""
+        found = super().get_command(ctx, cmd_name)
+        return found or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
 
 def exit_code(error: SkepError) -> int:

@@ -40,7 +40,13 @@ class Packed:
         )
 
 
-def pack(folder: Path, dest: Path, found: Sequence[Entry] | None = None) -> Packed:
+def pack(
+    folder: Path,
+    dest: Path,
+    found: Sequence[Entry] | None = None,
+    *,
+    limit_bytes: int = LIMIT_BYTES,
+) -> Packed:
     """Write what is packed of ``folder`` as the tar.gz ``dest``.
 
     Raises:
@@ -55,7 +61,7 @@ def pack(folder: Path, dest: Path, found: Sequence[Entry] | None = None) -> Pack
             "is it the right folder? .gitignore and .skepignore leave files out",
         )
     with dest.open("wb") as out:
-        _write(folder, found, _Limited(out))
+        _write(folder, found, _Limited(out, limit_bytes))
     with dest.open("rb") as made:
         digest = hashlib.file_digest(made, "sha256").hexdigest()
     content = sum(entry.size for entry in files)
@@ -102,15 +108,16 @@ def _add_file(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None
 class _Limited:
     """Passes bytes on until they are more than the api takes."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, limit: int) -> None:
         self._out = out
+        self._limit = limit
         self._count = 0
 
     def write(self, data: bytes) -> int:
         self._count += len(data)
-        if self._count > LIMIT_BYTES:
+        if self._count > self._limit:
             raise BadFolder(
-                f"the package is larger than {LIMIT_BYTES >> 20} MiB",
+                f"the package is larger than {size(self._limit)}",
                 "name what is not needed in a .skepignore file",
             )
         return self._out.write(data)
