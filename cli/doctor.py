@@ -117,7 +117,7 @@ def show(found: list[Finding], width: int) -> None:
         head = f"{click.style(f'{one.state:<4}', fg=_COLOURS[one.state])}  {one.check:<16}"
         click.echo(f"{head}  {_hanging(one.found, width)}")
         if one.mend and one.state != "ok":
-            click.echo(f"{'':<{_LABEL}}mend: {_hanging(one.mend, width)}")
+            click.echo(f"{'':<{_LABEL}}{_hanging(f'mend: {one.mend}', width)}")
     counts = {state: sum(one.state == state for one in found) for state in _COLOURS}
     click.echo(
         f"\n{plural(len(found), 'check')}: {counts['ok']} ok, {counts['warn']} warn, "
