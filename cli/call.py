@@ -1,47 +1,125 @@
-"""``skep call``: look at calls, their logs, and cancel them."""
+"""``skep call``: list calls, look at one, wait for it, cancel it, have it explained."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import time
+from typing import Any, Final
 
 import click
 
-from cli.options import Group, print_json, say, shared, target_of
+from cli import following, showing, waiting
+from cli.display import is_person, table
+from cli.explain import explain as explained
+from cli.explain import stages_of
+from cli.naming import CALL, FUNCTION
+from cli.options import Group, connected, print_json, say, shared
+from cli.tables import Cell, Column, status
+from cli.units import SECONDS
+from cli.words import clip, span
+from skep import Call
+
+_STATUSES: Final = (
+    "PENDING", "RUNNING", "DONE", "FAILED", "TIMEOUT", "OOM", "LOST", "CANCELLED",
+)  # fmt: skip
+_COLUMNS: Final = (
+    Column("CALL", right=True), Column("FUNCTION", flexible=True), Column("STATUS"),
+    Column("ACCEPTED"), Column("RAN", 1, right=True), Column("START", 2), Column("NODE", 3),
+    Column("PARAMS", 5, flexible=True), Column("RESULT", 4, flexible=True),
+)  # fmt: skip
+#: Of params and results no more is shown in a table, in characters.
+_SHOWN: Final = 60
 
 
 @click.group(cls=Group)
 @shared()
 def call() -> None:
-    """Show, read the logs of, or cancel a call."""
+    """List, show, wait for, cancel or explain calls; read their logs."""
+
+
+@call.command("list")
+@click.option("--status", type=click.Choice(_STATUSES, case_sensitive=False),
+              help="Only those that stand so.")  # fmt: skip
+@click.option("--function", type=FUNCTION, allow_from_autoenv=False,
+              help="Only those of a function.")  # fmt: skip
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True,
+              help="How many.")  # fmt: skip
+@click.option("--desc/--asc", default=True, help="Newest or oldest first.  [default: desc]")
+@click.option("--after", type=click.IntRange(0), help="Those beyond this number in the order.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-q", "--quiet", is_flag=True, help="Numbers only.")
+@shared()
+@click.pass_context
+def list_(
+    ctx: click.Context, /, limit: int, desc: bool, follow: bool, quiet: bool, **filters: Any
+) -> None:
+    """List calls, the newest first; with -f a line whenever one begins or ends."""
+    query = {key: value for key, value in filters.items() if value is not None}
+    with connected(ctx) as (target, client):
+        if follow:
+            for one in following.changes(client, query, limit):
+                _line(one, as_json=target.json, quiet=quiet)
+            return
+        found = client.calls(order="desc" if desc else "asc", limit=limit, **query)
+    if quiet:
+        showing.names([str(one["callNum"]) for one in found], as_json=target.json)
+    elif target.json:
+        print_json(found)
+    else:
+        table(_COLUMNS, list(map(_row, found)))
+
+
+def _row(one: Call) -> list[Cell]:
+    params = json.dumps(one["params"], ensure_ascii=False)
+    return [
+        Cell(str(one["callNum"])),
+        Cell(one["funcName"]),
+        status(one["status"]),
+        showing.when(one["acceptedAt"]),
+        Cell(span(one["duration"]), str(one["duration"] or "")),
+        Cell(one["start"] or ""),
+        Cell(one["node"] or ""),
+        Cell(clip(params, _SHOWN), params),
+        Cell(clip(_outcome(one), _SHOWN), one["result"]),
+    ]
+
+
+def _outcome(one: Call) -> str:
+    reason = one["reason"]
+    return f"[{reason['code']}] {reason['message']}" if reason else one["result"]
+
+
+def _line(one: Call, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(one, ensure_ascii=False))
+    elif quiet:
+        click.echo(one["callNum"])
+    else:
+        click.echo(following.line(one, shutil.get_terminal_size().columns))
 
 
 @call.command()
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=CALL)
 @shared()
 @click.pass_context
 def show(ctx: click.Context, number: int) -> None:
     """Show the record of a call."""
-    target = target_of(ctx)
-    with target.client() as client:
+    with connected(ctx) as (target, client):
         record = client.call(number)
-    if target.json:
-        print_json(record)
-        return
-    for key, value in record.items():
-        if value not in (None, "", []):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{key:<16} {text}")
+    print_json(record) if target.json else showing.record(record)
 
 
 @call.command()
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=CALL)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the call has ended.")
 @shared()
 @click.pass_context
-def logs(ctx: click.Context, number: int) -> None:
+def logs(ctx: click.Context, number: int, follow: bool) -> None:
     """Print what a call wrote: its stdout to stdout, its stderr to stderr."""
-    target = target_of(ctx)
-    with target.client() as client:
-        found = client.logs(number)
+    with connected(ctx) as (target, client):
+        found = following.logs(client, number) if follow else client.logs(number)
     if target.json:
         print_json(found)
         return
@@ -52,12 +130,41 @@ def logs(ctx: click.Context, number: int) -> None:
 
 
 @call.command()
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=CALL)
+@click.option("--timeout", type=SECONDS, help="Wait so many seconds at most.")
 @shared()
 @click.pass_context
-def cancel(ctx: click.Context, number: int) -> None:
-    """End a call. Prints the status it has now."""
-    target = target_of(ctx)
-    with target.client() as client:
-        record = client.cancel(number)
-    print_json(record) if target.json else click.echo(record["status"])
+def wait(ctx: click.Context, number: int, timeout: float | None) -> None:
+    """Wait until a call has ended; print its result as invoke does."""
+    with connected(ctx) as (target, client):
+        record = waiting.for_end(client, client.call(number), timeout)
+    sys.exit(waiting.show(record, as_json=target.json))
+
+
+@call.command()
+@click.argument("numbers", type=CALL, nargs=-1, required=True)
+@shared()
+@click.pass_context
+def cancel(ctx: click.Context, numbers: tuple[int, ...]) -> None:
+    """End calls. Prints the status that each has now."""
+    with connected(ctx) as (target, client):
+        for number in numbers:
+            record = client.cancel(number)
+            print_json(record) if target.json else click.echo(record["status"])
+
+
+@call.command()
+@click.argument("number", type=CALL)
+@shared()
+@click.pass_context
+def explain(ctx: click.Context, number: int) -> None:
+    """Say why a call was cold or warm, why that node, what took long, which limit it met."""
+    with connected(ctx) as (target, client):
+        record: Any = client.call(number)
+    now, width = time.time(), min(100, shutil.get_terminal_size().columns)
+    if target.json:
+        stages = {name: took * 1000 for name, took in stages_of(record)}
+        text = explained(record, now, width=100, bars=False)
+        print_json({"callNum": number, "text": text, "stages": stages})
+        return
+    click.echo(explained(record, now, width=width, bars=is_person()))

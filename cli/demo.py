@@ -15,12 +15,12 @@ import click
 
 from cli.folder import Folder
 from cli.installation import Site, confinement, wait_for_workers
-from cli.invoke import ending
 from cli.options import Command
 from cli.plan import Settings
 from cli.running import live
 from cli.runtime import RUNTIMES, load
 from cli.screen import Screen
+from cli.waiting import ending
 from skep import Call, Client, SkepError
 from wire.process import Started
 

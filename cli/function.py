@@ -1,55 +1,163 @@
-"""``skep function``: upload functions and list them."""
+"""``skep function``: upload functions, look at them, change, download and remove them."""
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from cli.options import Group, print_json, say, shared, target_of
+from cli import showing
+from cli.display import is_person, table
+from cli.naming import FUNCTION
+from cli.options import Group, connected, print_json, say, shared
+from cli.starter import new
+from cli.tables import Cell, Column
+from cli.upload import register, update
+from cli.words import size
+from skep import Client
+
+_COLUMNS: Final = (
+    Column("NAME"), Column("RUNTIME", 1, flexible=True), Column("REVISION", 2, right=True),
+    Column("CALLS", 2, right=True), Column("TIMEOUT", 3, right=True),
+    Column("MEMORY", 3, right=True), Column("SIZE", 4, right=True), Column("UPDATED"),
+    Column("DESCRIPTION", 5, flexible=True),
+)  # fmt: skip
+_REVISIONS: Final = (
+    Column("REVISION", right=True), Column("UPDATED"), Column("PACKAGE", 1),
+    Column("SIZE", 2, right=True), Column("RUNTIME", 3, flexible=True),
+    Column("RUNS", 2, flexible=True), Column("TIMEOUT", 3, right=True),
+    Column("MEMORY", 3, right=True),
+)  # fmt: skip
 
 
 @click.group(cls=Group)
 @shared()
 def function() -> None:
-    """Register functions, or list them."""
+    """Register, list, show, update, download or remove functions; start a new one."""
 
 
-@function.command()
-@click.argument("runtime")
-@click.argument("name")
-@click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--timeout", type=float, help="Seconds that one call may run.")
-@click.option("--memory", type=int, help="MiB that a sandbox may use.")
-@click.option("--idempotent/--not-idempotent", default=None, help="May it run twice?")
-@shared()
-@click.pass_context
-def register(
-    ctx: click.Context,
-    runtime: str,
-    name: str,
-    archive: Path,
-    timeout: float | None,
-    memory: int | None,
-    idempotent: bool | None,
-) -> None:
-    """Upload ARCHIVE (zip, tar, tar.gz) as function NAME of RUNTIME."""
-    given = {"timeout": timeout, "memory": memory, "idempotent": idempotent}
-    settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    target = target_of(ctx)
-    with target.client() as client:
-        answer = client.register_function(runtime, name, archive, **settings)
-    print_json(answer) if target.json else click.echo(answer["functionName"])
-    say(f"function {answer['functionName']}, revision {answer['revision']}")
+for command in (register, update, new):
+    function.add_command(command)
 
 
 @function.command("list")
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@click.option("-l", "--long", "is_long", is_flag=True,
+              help="Details also where no terminal reads them.")  # fmt: skip
 @shared()
 @click.pass_context
-def list_(ctx: click.Context) -> None:
-    """List the names of the functions."""
-    target = target_of(ctx)
-    with target.client() as client:
-        names = client.functions()
-    print_json(names) if target.json else click.echo("".join(f"{n}\n" for n in names), nl=False)
+def list_(ctx: click.Context, quiet: bool, is_long: bool) -> None:
+    """List the functions: a table on a terminal, else their names."""
+    with connected(ctx) as (target, client):
+        found = client.functions()
+        if quiet or not (is_long or (is_person() and not target.json)):
+            showing.names(found, as_json=target.json)
+            return
+        records = [client.get_function(name) for name in found]
+    print_json(records) if target.json else table(_COLUMNS, list(map(_row, records)))
+
+
+def _row(one: Any) -> list[Cell]:
+    package = one.get("package") or {}
+    return [
+        Cell(one["functionName"]),
+        Cell(one["runtimeName"]),
+        Cell(str(one["revision"])),
+        Cell(str(one.get("callCount", "-"))),
+        Cell(f"{one['timeout']:g} s", f"{one['timeout']:g}"),
+        Cell(f"{one['memory']} MiB", str(one["memory"])),
+        Cell(size(package.get("size")), str(package.get("size", ""))),
+        showing.when(one.get("updatedAt")),
+        Cell(one.get("description") or ""),
+    ]
+
+
+@function.command()
+@click.argument("name", type=FUNCTION)
+@click.option("--revision", type=click.IntRange(1), allow_from_autoenv=False,
+              help="As it was at this revision.")  # fmt: skip
+@shared()
+@click.pass_context
+def show(ctx: click.Context, name: str, revision: int | None) -> None:
+    """Show a function: its package and all settings."""
+    with connected(ctx) as (target, client):
+        found = client.get_function(name, revision)
+    print_json(found) if target.json else showing.record(found)
+
+
+@function.command()
+@click.argument("names", type=FUNCTION, nargs=-1, required=True)
+@shared()
+@click.pass_context
+def remove(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Remove functions. Calls that were accepted before still run."""
+    with connected(ctx) as (_, client):
+        status = showing.each(names, client.delete_function)
+    sys.exit(status)
+
+
+@function.command()
+@click.argument("name", type=FUNCTION)
+@shared()
+@click.pass_context
+def revisions(ctx: click.Context, name: str) -> None:
+    """List all revisions of a function, oldest first."""
+    with connected(ctx) as (target, client):
+        found = client.revisions(name)
+    print_json(found) if target.json else table(_REVISIONS, list(map(_revision, found)))
+
+
+def _revision(one: Any) -> list[Cell]:
+    package = one.get("package") or {}
+    digest = package.get("sha256", "")
+    return [
+        Cell(str(one["revision"])),
+        showing.when(one.get("updatedAt")),
+        Cell(digest[:12], digest),
+        Cell(size(package.get("size")), str(package.get("size", ""))),
+        Cell(one["runtimeName"]),
+        Cell(one.get("entry") or one.get("run") or ""),
+        Cell(f"{one['timeout']:g} s", f"{one['timeout']:g}"),
+        Cell(f"{one['memory']} MiB", str(one["memory"])),
+    ]
+
+
+@function.command()
+@click.argument("name", type=FUNCTION)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+              help="Where to write it; - is stdout.  [default: NAME and suffix]")  # fmt: skip
+@click.option("--revision", type=click.IntRange(1), allow_from_autoenv=False,
+              help="That of an older revision.")  # fmt: skip
+@shared()
+@click.pass_context
+def download(ctx: click.Context, name: str, output: Path | None, revision: int | None) -> None:
+    """Download the package of a function, as it was uploaded."""
+    with connected(ctx) as (target, client):
+        if str(output) == "-":
+            _to_stdout(client, name, revision)
+            return
+        dest = output or _unused(client, name, revision)
+        client.download_function(name, dest, revision)
+    print_json({"path": str(dest)}) if target.json else click.echo(dest)
+    say(f"{size(dest.stat().st_size)} written")
+
+
+def _unused(client: Client, name: str, revision: int | None) -> Path:
+    """Return a file named for the function; one that is there is not overwritten unasked."""
+    package: Any = client.get_function(name, revision).get("package") or {}
+    suffixes = (".tar.gz", ".tgz", ".tar", ".zip")
+    original = str(package.get("originalname", ""))
+    suffix = next((one for one in suffixes if original.endswith(one)), "")
+    dest = Path(name + suffix)
+    if dest.exists():
+        raise click.UsageError(f"{dest} is there already; say -o {dest} to overwrite it")
+    return dest
+
+
+def _to_stdout(client: Client, name: str, revision: int | None) -> None:
+    with tempfile.TemporaryDirectory(prefix="skep-") as folder:
+        path = client.download_function(name, Path(folder) / "package", revision)
+        sys.stdout.buffer.write(path.read_bytes())

@@ -5,11 +5,15 @@ from __future__ import annotations
 import click
 
 from cli.call import call
+from cli.completion import completion
 from cli.demo import demo
+from cli.dev import dev
+from cli.doctor import doctor
 from cli.function import function
 from cli.invoke import invoke
 from cli.options import Group, Target, shared
 from cli.runtime import runtime
+from cli.top import top
 from cli.up import up
 from cli.worker import worker
 from wire.process import release
@@ -24,7 +28,19 @@ def main(ctx: click.Context) -> None:
     ctx.ensure_object(Target)
 
 
-for command in (up, demo, invoke, call, runtime, function, worker):
+for command in (
+    up,
+    demo,
+    invoke,
+    call,
+    runtime,
+    function,
+    worker,
+    top,
+    dev,
+    doctor,
+    completion,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""What commands share: environment names, --url and --json at either place, exit codes."""
+"""What commands share: environment names, options at either place, errors, exit codes."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import click
 
+from cli import near
 from skep import Client, NotReachable, SkepError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -17,8 +20,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 EXIT_NOT_DONE: Final = 1
 EXIT_REFUSED: Final = 2
 EXIT_AWAY: Final = 3
+EXIT_INTERRUPTED: Final = 130
 _TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
+#: A name for what was mistyped is worth this many seconds and no more.
+_NEAR_S: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -29,9 +35,9 @@ class Target:
     token: str | None = None
     json: bool = False
 
-    def client(self) -> Client:
+    def client(self, timeout: float = 30.0) -> Client:
         """Return a client that does not try again: people at a terminal would rather know."""
-        return Client(self.url, token=self.token, retries=0)
+        return Client(self.url, token=self.token, timeout=timeout, retries=0)
 
 
 class Command(click.Command):
@@ -40,6 +46,7 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         settings = kwargs.setdefault("context_settings", {})
         settings.setdefault("auto_envvar_prefix", "SKEP")
+        settings.setdefault("help_option_names", ["-h", "--help"])
         super().__init__(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -47,8 +54,16 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except SkepError as error:
-            _print_error(error, as_json=target_of(ctx).json)
+            target = target_of(ctx)
+            _print_error(error, _hint(error, target, ctx), as_json=target.json)
             sys.exit(exit_code(error))
+        except KeyboardInterrupt:
+            say("")
+            sys.exit(EXIT_INTERRUPTED)
+
+
+#: What users of docker type, and what it is here.
+ALIASES: Final = {"ls": "list", "rm": "remove", "inspect": "show"}
 
 
 class Group(Command, click.Group):
@@ -56,6 +71,11 @@ class Group(Command, click.Group):
 
     command_class = Command
     group_class = type
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, or by the one that it has elsewhere."""
+        found = super().get_command(ctx, cmd_name)
+        return found or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
 
 def exit_code(error: SkepError) -> int:
@@ -69,8 +89,16 @@ def target_of(ctx: click.Context) -> Target:
     return ctx.find_root().ensure_object(Target)
 
 
+@contextmanager
+def connected(ctx: click.Context) -> Iterator[tuple[Target, Client]]:
+    """Give the target of this run and a client of it."""
+    target = target_of(ctx)
+    with target.client() as client:
+        yield target, client
+
+
 def shared(*, at_root: bool = False) -> Callable[[F], F]:
-    """Add --url, --token and --json; after the subcommand they win over those before it."""
+    """Add --url, --token, --json, --no-color; after the subcommand they win."""
 
     def add(function: F) -> F:
         environment = {"url": "SKEP_URL", "token": "SKEP_TOKEN", "json": "SKEP_JSON"}
@@ -80,7 +108,7 @@ def shared(*, at_root: bool = False) -> Callable[[F], F]:
             _option("--json", "Print the whole answer as JSON.", is_flag=True),
         ):
             function = option(environment if at_root else None)(function)
-        return function
+        return _no_color(function)
 
     return add
 
@@ -107,6 +135,26 @@ def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         setattr(target_of(ctx), option.name, value)
 
 
+def _no_color(function: F) -> F:
+    return click.option(
+        "--no-color",
+        is_flag=True,
+        default=None,
+        expose_value=False,
+        callback=_forbid_color,
+        # So that errors in what follows it on the line have no colour either.
+        is_eager=True,
+        help="No colours (also NO_COLOR).",
+    )(function)
+
+
+def _forbid_color(ctx: click.Context, option: click.Parameter, value: bool | None) -> None:
+    del option
+    # https://no-color.org: set and not empty, whatever it says.
+    if value or os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
 def print_json(answer: Any) -> None:
     """Print an answer as JSON on stdout."""
     click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
@@ -117,10 +165,30 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _print_error(error: SkepError, *, as_json: bool) -> None:
+def _hint(error: SkepError, target: Target, ctx: click.Context) -> str:
+    """Return the error's hint, or the names that may have been meant."""
+    names = _names(error, target, ctx)
+    return near.sentence(names) if names else error.hint
+
+
+def _names(error: SkepError, target: Target, ctx: click.Context) -> list[str]:
+    given = near.given(error.code, ctx.params)
+    if not given:
+        return []
+    try:
+        with target.client(_NEAR_S) as client:
+            known = (
+                client.functions() if error.code == near.UNKNOWN_FUNCTION else client.runtimes()
+            )
+    except SkepError:
+        return []
+    return near.like(given, known)
+
+
+def _print_error(error: SkepError, hint: str, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"error": error.as_dict()}), err=True)
+        click.echo(json.dumps({"error": {**error.as_dict(), "hint": hint}}), err=True)
         return
     say(f"{click.style('error', fg='red')}: {error.message} [{error.code}]")
-    if error.hint:
-        say(f"hint:  {error.hint}")
+    if hint:
+        say(f"hint:  {hint}")

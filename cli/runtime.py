@@ -1,23 +1,33 @@
-"""``skep runtime``: register runtimes and list them."""
+"""``skep runtime``: register runtimes, look at them, remove them."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from cli.options import Group, print_json, say, shared, target_of
+from cli import showing
+from cli.display import is_person, table
+from cli.naming import RUNTIME
+from cli.options import Group, connected, print_json, say, shared
+from cli.tables import Cell, Column
 
 #: The runtimes that skep comes with lie beside its packages, installed or not.
 RUNTIMES: Final = Path(__file__).resolve().parents[1] / "runtimes"
+_COLUMNS: Final = (
+    Column("NAME"), Column("REVISION", 2, right=True), Column("IMAGE", 3, flexible=True),
+    Column("RUN", 0, flexible=True), Column("UPDATED", 1),
+    Column("DESCRIPTION", 4, flexible=True),
+)  # fmt: skip
 
 
 @click.group(cls=Group)
 @shared()
 def runtime() -> None:
-    """Register runtimes, or list them."""
+    """Register, list, show or remove runtimes."""
 
 
 @runtime.command()
@@ -27,34 +37,76 @@ def runtime() -> None:
 def register(ctx: click.Context, source: str) -> None:
     """Register a runtime that skep comes with (NAME), or one described by a JSON FILE."""
     description = load(source)
-    target = target_of(ctx)
-    with target.client() as client:
+    with connected(ctx) as (target, client):
         answer = client.register_runtime(description)
     print_json(answer) if target.json else click.echo(answer["name"])
     say(f"runtime {answer['name']}, revision {answer['revision']}")
 
 
 @runtime.command("list")
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@click.option("-l", "--long", "is_long", is_flag=True,
+              help="Details also where no terminal reads them.")  # fmt: skip
 @shared()
 @click.pass_context
-def list_(ctx: click.Context) -> None:
-    """List the names of the runtimes."""
-    target = target_of(ctx)
-    with target.client() as client:
-        names = client.runtimes()
-    print_json(names) if target.json else click.echo("".join(f"{n}\n" for n in names), nl=False)
+def list_(ctx: click.Context, quiet: bool, is_long: bool) -> None:
+    """List the runtimes: a table on a terminal, else their names."""
+    with connected(ctx) as (target, client):
+        found = client.runtimes()
+        if quiet or not (is_long or (is_person() and not target.json)):
+            showing.names(found, as_json=target.json)
+            return
+        records = [client.runtime(name) for name in found]
+    print_json(records) if target.json else table(_COLUMNS, list(map(_row, records)))
+
+
+def _row(one: Any) -> list[Cell]:
+    return [
+        Cell(one["name"]),
+        Cell(str(one["revision"])),
+        Cell(one["image"]),
+        Cell(one["run"]),
+        showing.when(one.get("updatedAt")),
+        Cell(one.get("description", "")),
+    ]
+
+
+@runtime.command()
+@click.argument("name", type=RUNTIME)
+@shared()
+@click.pass_context
+def show(ctx: click.Context, name: str) -> None:
+    """Show a runtime."""
+    with connected(ctx) as (target, client):
+        found = client.runtime(name)
+    print_json(found) if target.json else showing.record(found)
+
+
+@runtime.command()
+@click.argument("names", type=RUNTIME, nargs=-1, required=True)
+@shared()
+@click.pass_context
+def remove(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Remove runtimes that no function uses."""
+    with connected(ctx) as (_, client):
+        status = showing.each(names, client.delete_runtime)
+    sys.exit(status)
+
+
+def shipped() -> list[str]:
+    """Return the names under which skep's own runtimes are registered."""
+    return sorted(path.parent.name for path in RUNTIMES.glob("*/runtime.json"))
 
 
 def load(source: str) -> dict[str, Any]:
     """Return the description of a runtime, by its name or from a file."""
-    shipped = RUNTIMES / source / "runtime.json"
-    path = shipped if "/" not in source and shipped.is_file() else Path(source)
+    own = RUNTIMES / source / "runtime.json"
+    path = own if "/" not in source and own.is_file() else Path(source)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        names = sorted(p.parent.name for p in RUNTIMES.glob("*/runtime.json"))
         raise click.BadParameter(
-            f"{source} is neither a runtime that skep comes with ({', '.join(names)}) "
+            f"{source} is neither a runtime that skep comes with ({', '.join(shipped())}) "
             f"nor a readable file ({error.strerror})"
         ) from error
     except ValueError as error:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any, Final
+
 import click
 
-from cli.options import Group, print_json, shared, target_of
+from cli import showing
+from cli.display import table
+from cli.options import Group, connected, print_json, shared
+from cli.tables import Cell, Column, status
+from skep import Worker
+
+_COLUMNS: Final = (
+    Column("NAME"), Column("STATE"), Column("RUNNING", right=True), Column("SLOTS", right=True),
+    Column("WARM", 1, right=True), Column("SEEN", 2), Column("SANDBOX", 3),
+    Column("PID", 5, right=True), Column("ISOLATION", 4, flexible=True),
+)  # fmt: skip
 
 
 @click.group(cls=Group)
@@ -14,16 +27,37 @@ def worker() -> None:
 
 
 @worker.command("list")
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @shared()
 @click.pass_context
-def list_(ctx: click.Context) -> None:
-    """List the workers: name, state, running of slots, sandbox."""
-    target = target_of(ctx)
-    with target.client() as client:
-        workers = client.workers()
-    if target.json:
-        print_json(workers)
-        return
-    for one in workers:
-        load = f"{one['running']}/{one['slots']}"
-        click.echo(f"{one['name']:<12} {one['state']:<9} {load:>7}  {one['sandbox']}")
+def list_(ctx: click.Context, quiet: bool) -> None:
+    """List the workers: state, running calls of slots, warm sandboxes, what confines."""
+    with connected(ctx) as (target, client):
+        found = client.workers()
+    if quiet:
+        showing.names([one["name"] for one in found], as_json=target.json)
+    elif target.json:
+        print_json(found)
+    else:
+        table(_COLUMNS, list(map(_row, found)))
+
+
+def _row(one: Worker) -> list[Cell]:
+    return [
+        Cell(one["name"]),
+        status(one["state"]),
+        Cell(str(one["running"])),
+        Cell(str(one["slots"])),
+        Cell(str(warm_of(one)), json.dumps(one.get("warm"))),
+        showing.when(one.get("lastSeen")),
+        Cell(one["sandbox"]),
+        Cell(str(one["pid"])),
+        Cell(one["isolation"]),
+    ]
+
+
+def warm_of(worker: Any) -> int:
+    """Return how many warm sandboxes a worker has."""
+    warm = worker.get("warm") or {}
+    counts = warm.values() if isinstance(warm, dict) else warm
+    return sum(one if isinstance(one, int) else 1 for one in counts)

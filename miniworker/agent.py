@@ -52,11 +52,11 @@ class Hello(Frame, frozen=True, kw_only=True, tag="hello"):
 
 
 class Ready(Frame, frozen=True, kw_only=True, tag="ready"):
-    """The function's code is in place and calls may come."""
+    """The function's code is in place and calls may come; also after a ``ready: false``."""
 
 
 class Broken(Frame, frozen=True, kw_only=True, tag="broken"):
-    """The agent could not get ready."""
+    """The agent could not get ready; the body is what was printed on the way."""
 
     fault: Literal["function", "node"]
     code: Literal["entry_not_found", "command_not_found", "no_sandbox", "no_space"]
@@ -82,6 +82,8 @@ class Result(Frame, frozen=True, kw_only=True, tag="result"):
     sizes: tuple[Count, Count, Count] = (0, 0, 0)
     omitted: Count = 0
     result_type: Literal["text", "json"] = "text"
+    #: Whether the next call may come, or a ``ready`` of its own is to be awaited.
+    ready: bool = True
     peak_memory: Annotated[int, Meta(ge=0, le=1 << 50)] | None = None
 
 
@@ -92,6 +94,8 @@ class Exit(Frame, frozen=True, kw_only=True, tag="exit"):
     began: bool
     sizes: tuple[Count, Count] = (0, 0)
     omitted: Count = 0
+    #: As of a result.
+    ready: bool = True
 
 
 class Init(Frame, frozen=True, kw_only=True, tag="init"):

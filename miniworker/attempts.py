@@ -22,6 +22,9 @@ from wire.models import Fault, Reason, Status
 
 #: How long an agent may take to kill an attempt before its sandbox is killed.
 KILL_S: Final = 1.0
+#: How long it may take to load its function again: below what the worker allows a
+#: miniworker beyond a timeout, so that what waits is handed back and not killed.
+RELOAD_S: Final = 3.0
 HEARTBEAT_S: Final = 1.0
 
 
@@ -80,14 +83,19 @@ class Ending:
 class Attempts:
     """The attempts of one sandbox, in order."""
 
-    def __init__(self, miniworker: str) -> None:
+    def __init__(self, miniworker: str, memory_mib: int | None = None) -> None:
         self._miniworker = miniworker
+        self._memory_mib = memory_mib
         self._waiting: deque[Held] = deque()
         self._head: Held | None = None
         self._began = 0.0
         self._deadline = 0.0
         self._beat = 0.0
         self._ending: Ending | None = None
+        #: Set while the agent loads its function again, and nothing can be handed to it.
+        self._ready_by: float | None = None
+        #: Its READY overtook the result that it belongs to, on the other connection.
+        self._early = False
         self._serials = 0
         self._closed = False
 
@@ -142,7 +150,20 @@ class Attempts:
             peak_memory=result.peak_memory,
             result_type=result.result_type,
         )
+        self._may_load(result.ready, now)
         return [self._done(held, outcome, parts), *self._next(now)]
+
+    def ready(self, now: float) -> list[Action]:
+        """The agent has loaded its function again.
+
+        Raises:
+            ProtocolError: it was ready all the time.
+        """
+        if self._ready_by is None and (self._head is None or self._early):
+            raise ProtocolError("the agent said Ready out of turn")
+        self._early = self._ready_by is None
+        self._ready_by = None
+        return self._next(now)
 
     def exited(self, exit_: agent.Exit, body: bytes, now: float) -> list[Action]:
         """The agent has killed the head as it was told.
@@ -155,6 +176,7 @@ class Attempts:
         if ending is None:
             raise ProtocolError("the agent ended an attempt that nobody told it to end")
         parts = agent.cut(body, exit_.sizes)
+        self._may_load(exit_.ready, now)
         if not exit_.began and ending.status is Status.CANCELLED:
             self._head = None
             return [_returned(held.job), *self._next(now)]
@@ -164,8 +186,11 @@ class Attempts:
     def tick(self, now: float) -> list[Action]:
         """Let time pass: time out the head, give up on a deaf agent, beat."""
         held = self._head
-        if held is None or self._closed:
+        if self._closed:
             return []
+        if held is None:
+            late = self._ready_by is not None and now >= self._ready_by
+            return [Destroy()] if late else []
         if self._ending is None and now >= self._deadline:
             return self._end(held, Status.TIMEOUT, _too_slow(held.job), now)
         if self._ending is not None and now >= self._ending.until:
@@ -177,8 +202,10 @@ class Attempts:
 
     def wake_at(self) -> float | None:
         """Return when ``tick`` has something to do next; None if only an event will."""
-        if self._head is None or self._closed:
+        if self._closed:
             return None
+        if self._head is None:
+            return self._ready_by
         limit = self._ending.until if self._ending else self._deadline
         return min(limit, self._beat)
 
@@ -200,7 +227,7 @@ class Attempts:
         return [Destroy(), *self._close((Status.LOST, reason), now)]
 
     def _next(self, now: float) -> list[Action]:
-        if self._head is not None or not self._waiting:
+        if self._head is not None or not self._waiting or self._ready_by is not None:
             return []
         self._head = self._waiting.popleft()
         self._ending = None
@@ -208,6 +235,10 @@ class Attempts:
         self._deadline = now + self._head.job.timeout_ms / 1000
         self._beat = now + HEARTBEAT_S
         return [Hand(self._head)]
+
+    def _may_load(self, ready: bool, now: float) -> None:
+        self._ready_by = None if ready or self._early else now + RELOAD_S
+        self._early = False
 
     def _end(self, head: Held, status: Status, reason: Reason, now: float) -> list[Action]:
         self._ending = Ending(status, reason, now + KILL_S)
@@ -224,7 +255,8 @@ class Attempts:
         if self._head is not None and mark is not None and mark < self._head.serial:
             return None
         if oom:
-            return Status.OOM, Reason(code="oom", message="the memory limit was reached")
+            limit = f" of {self._memory_mib} MiB" if self._memory_mib else ""
+            return Status.OOM, Reason(code="oom", message=f"it reached its memory limit{limit}")
         lost = "the sandbox died while the call ran"
         return Status.LOST, Reason(code="sandbox_lost", message=lost)
 

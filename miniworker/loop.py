@@ -159,6 +159,7 @@ class Miniworker:
         if self._spec is not None:
             raise NoSandbox("this miniworker has its sandbox already", hint="start another")
         self._spec = plan.spec
+        self._attempts = Attempts(self._spawn.miniworker, _memory_mib(plan))
         driver, settings = DRIVERS[self._spawn.driver], self._spawn.settings
         self._opened = open_sandbox(driver, plan, settings, run, self._limits)
         for channel in (self._opened.control, self._opened.data):
@@ -166,7 +167,7 @@ class Miniworker:
 
     def _break(self, error: NoSandbox) -> None:
         log.warning("%s: %s", self._spawn.miniworker, error.reason.message)
-        self._tell(jobs.Broken(fault=error.fault, reason=error.reason))
+        self._tell(jobs.Broken(fault=error.fault, reason=error.reason, log=error.log))
         self._ended = True
 
     # --- the agent ---------------------------------------------------------------------
@@ -193,6 +194,8 @@ class Miniworker:
                 self._do(self._attempts.result(message, body, now))
             case agent.Exit():
                 self._do(self._attempts.exited(message, body, now))
+            case agent.Ready():
+                self._do(self._attempts.ready(now))
             case _:
                 raise ProtocolError(f"the agent said {type(message).__name__} out of turn")
 
@@ -270,6 +273,11 @@ class Miniworker:
         self._socket.close(linger=LINGER_MS)
         self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _memory_mib(plan: Plan) -> int | None:
+    # An installer has its own room, which its message need not name.
+    return None if plan.build else plan.spec.function.memory
 
 
 def run(spawn: jobs.Spawn, tally: Tally) -> int:

@@ -25,7 +25,11 @@ from wire.models import Fault
 
 #: Python's own start is far below; an engine's cold image is not counted here.
 START_S: Final = 15.0
+#: After that the agent may load a function, and gives up by itself before this.
+LOAD_S: Final = 50.0
 LOOK_S: Final = 0.05
+#: Of what a function that cannot be loaded printed, so much of the end is passed on.
+LOG_BYTES: Final = 16 << 10
 _MARK: Final = struct.Struct("<Q")
 _SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
@@ -99,20 +103,23 @@ def agree(control: Channel, init: agent.Init, mark: Mark, sandbox: Sandbox) -> b
     Raises:
         NoSandbox: the agent says that it cannot, or ends, or is silent, or talks nonsense.
     """
-    limit = time.monotonic() + START_S
-    hello = _answer(control, limit, sandbox)
+    hello, _ = _answer(control, START_S, sandbox)
     if not isinstance(hello, agent.Hello) or hello.protocol != agent.PROTOCOL:
         raise NoSandbox(f"the agent speaks another protocol: {hello!r:.200}")
     control.send(init, descriptors=[mark.fd] if hello.mark else [])
-    answer = _answer(control, limit, sandbox)
+    answer, body = _answer(control, LOAD_S, sandbox)
     if isinstance(answer, agent.Broken):
-        raise NoSandbox(answer.message, fault=Fault(answer.fault), code=answer.code)
+        log = body[-LOG_BYTES:].decode(errors="replace")
+        raise NoSandbox(answer.message, fault=Fault(answer.fault), code=answer.code, log=log)
     if not isinstance(answer, agent.Ready):
         raise NoSandbox(f"the agent said {type(answer).__name__} instead of ready")
     return hello.mark
 
 
-def _answer(control: Channel, limit: float, sandbox: Sandbox) -> agent.FromAgent:
+def _answer(
+    control: Channel, within_s: float, sandbox: Sandbox
+) -> tuple[agent.FromAgent, bytes]:
+    limit = time.monotonic() + within_s
     while True:
         await_readable(control.fileno(), limit, sandbox.has_ended)
         control.flush()
@@ -123,7 +130,7 @@ def _answer(control: Channel, limit: float, sandbox: Sandbox) -> agent.FromAgent
         if len(frames) > 1:
             raise NoSandbox("the agent talks without being asked")
         if frames:
-            return frames[0][0]
+            return frames[0]
 
 
 def await_readable(fd: int, limit: float, has_ended: Callable[[], bool]) -> None:
@@ -135,7 +142,7 @@ def await_readable(fd: int, limit: float, has_ended: Callable[[], bool]) -> None
                 hint="the worker's log has what it printed",
             )
         if time.monotonic() >= limit:
-            raise NoSandbox(f"the agent was not ready within {START_S:g} s")
+            raise NoSandbox("the agent was not ready in time")
 
 
 def _bind(listener: socket.socket, path: Path) -> None:

@@ -31,9 +31,12 @@ class NoSandbox(SkepError):
         hint: str = "",
         fault: Fault = Fault.NODE,
         code: str = "no_sandbox",
+        log: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.fault = fault
+        #: What was printed on the way there.
+        self.log = log
         self.reason = Reason(code=code, message=f"{message}; {hint}" if hint else message)
 
 

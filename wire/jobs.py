@@ -73,6 +73,8 @@ class Broken(Message, frozen=True, kw_only=True):
     KIND: ClassVar[int] = 69
     fault: Fault
     reason: Reason
+    #: What the function printed while it could not be loaded (tail).
+    log: str = ""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):

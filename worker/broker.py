@@ -191,7 +191,9 @@ class Broker(Placing):
         self.speeds.saw(one.key, outcome)
         return self._finish(one, one.end(outcome, sizes, payload), now)
 
-    def broken(self, name: str, fault: Fault, reason: Reason, now: float) -> list[Action]:
+    def broken(
+        self, name: str, fault: Fault, reason: Reason, now: float, log: str = ""
+    ) -> list[Action]:
         """A sandbox is no more; its miniworker had ended all that had begun before."""
         box = self.pool.sandboxes.get(name)
         if box is None or box.stage is Stage.STOPPING:
@@ -203,7 +205,7 @@ class Broker(Placing):
                 orders += self._finish(one, act.SayReturned(one.id, owed=True), now)
         orders += self._displaced(box, now)
         if was_making:
-            orders += self._uncovered(box.key, fault, reason, "", now)
+            orders += self._uncovered(box.key, fault, reason, log, now)
         return orders
 
     def dying(self, name: str, now: float) -> list[Action]:

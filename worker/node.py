@@ -222,7 +222,8 @@ class Node:
             case jobs.Returned():
                 self._do(self.broker.returned(name, (message.call, message.attempt), now))
             case jobs.Broken():
-                self._do(self.broker.broken(name, message.fault, message.reason, now))
+                fault, reason, said = message.fault, message.reason, message.log
+                self._do(self.broker.broken(name, fault, reason, now, said))
 
     def _dying(self, name: str) -> None:
         self._do(self.broker.dying(name, time.monotonic()))

@@ -1,20 +1,35 @@
 """The agent of Python sandboxes: one file, the standard library only, Python 3.8 or later.
 
 ``python3 agent.py SOCKET`` is the first process of a sandbox. It connects twice to the
-miniworker that listens there (docs/protocol.md, "Miniworker and agent"), and then runs one
-call at a time. It never runs user code itself: each call is a fork of this preloaded
-interpreter which becomes a true ``python3 test.py`` (*script*), or any program (*command*).
-When a call has ended nothing of it is left but this process.
+miniworker that listens there (docs/protocol.md, "Miniworker and agent"), forks what runs the
+function, and never runs any of its code itself::
+
+    miniworker ══ control ══▶ first process      orders, kills, reaps, cleans up
+        ║                      ├─ a call          script, command: one process for each
+        ╚═════ data ══════════▶└─ host            handler: loads once, reads and answers calls
+                                  └─ a call       isolation fork: one fork for each
+
+* *script* (``PerCall`` with ``Script``): a fork of this preloaded interpreter becomes a true
+  ``python3 test.py``;
+* *command* (``PerCall`` with ``Command``): a fork becomes any other program, by exec;
+* *handler* (``Keeper`` beside a ``Host``): ``entry`` names a function that the host loads. The
+  host has the data connection, so that the first process is not on a call's way; what both
+  must know stands in a page of memory that they share (``Page``).
+
+When a call has been killed, or its process died, nothing of it is left but the first process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import gc
+import importlib
 import io
 import json
+import mmap
 import os
 import random
 import re
@@ -30,17 +45,35 @@ import time
 import types
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROTOCOL = 1
 READ_BYTES = 64 << 10
 #: exec refuses an environment string of 128 KiB; above this the params go into a file.
 PARAMS_IN_ENV_BYTES = 64 << 10
 MESSAGE_CHARS = 2000
-#: Where the report of a call's process goes: far from the numbers that programs use.
-REPORT_FD = 200
+#: What a function that cannot be loaded printed, at most so much of its end.
+BROKEN_LOG_BYTES = 16 << 10
+#: Importing is bounded too, below the miniworker's own patience.
+LOAD_S = 45.0
+#: What prints is looked at after this: a call that still runs then is read from here.
+LOOK_S = 0.01
+LOOK_IDLE_S = 0.5
+HAND_OVER_S = 0.5
+#: Reading what a living process prints has an end, even if it prints on and on.
+DRAIN_READS = 64
+#: Where descriptors of the agent are: far from the numbers that programs use.
+HIGH_FD = 200
+#: How a host ends that cannot answer: out of memory, or it broke what it needs for that.
+OOM_STATUS = 113
+BROKEN_STATUS = 114
 LENGTHS = struct.Struct(">II")
-MARK = struct.Struct("<Q")
+HANDED_OVER = struct.Struct(">III")
+NUMBER = struct.Struct("Q" if sys.byteorder == "little" else "<Q")
+TWO_NUMBERS = struct.Struct("QQ" if sys.byteorder == "little" else "<QQ")
 #: What makes a command one for sh instead of a plain list of words.
 SHELL = re.compile(r"[|&;<>()$`*?\[\]{}~#\n]|^(\w+=|(exec|cd|export|set|umask|ulimit)\b)")
 #: What an interpreter reads at its start only: who sets one gets an interpreter of his own.
@@ -50,17 +83,31 @@ PYTHON = re.compile(r"python(3(\.\d+)?)?\Z")
 SET_DUMPABLE = 4
 SET_CHILD_SUBREAPER = 36
 
+CO_COROUTINE = 0x80
+#: What a forked call may say of its end.
+CODES = ("", "raised", "exit_code", "result_too_large", "oom")
+#: Whether this sandbox is a pid namespace of its own: then all others in it are ours.
+ALONE = os.getpid() == 1
+
 #: The path as an interpreter has it, without the folder of this file.
 BASE_PATH = sys.path[1:]
+#: What the host needs between calls, whatever a function puts in the place of these.
+_read, _write, _getpid, _exit, _dup2 = os.read, os.write, os.getpid, os._exit, os.dup2
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_decode = json.JSONDecoder().decode
 
 
 class Broken(Exception):
-    """The sandbox cannot get ready: whose fault, a code of the interface, a sentence."""
+    """The sandbox cannot get ready: whose fault, a code of the interface, a sentence, a log."""
 
-    def __init__(self, fault: str, code: str, message: str) -> None:
+    def __init__(self, fault: str, code: str, message: str, log: bytes = b"") -> None:
         super().__init__(message)
         self.fault = fault
         self.code = code
+        self.log = log
+
+
+# --- what a call prints ---------------------------------------------------------------------
 
 
 class Stream:
@@ -80,7 +127,7 @@ class Stream:
     def read(self) -> bool:
         """Read one chunk of what is there; return whether there may be more."""
         try:
-            chunk = os.read(self.fd, READ_BYTES)
+            chunk = _read(self.fd, READ_BYTES)
         except BlockingIOError:
             return False
         self._feed(chunk)
@@ -114,51 +161,921 @@ class Stream:
         return bytes(self._data + self._tail[-self._tail_bytes :])
 
 
+class Printed:
+    """The two streams of a call; of stdout up to ``most`` bytes are kept whole."""
+
+    def __init__(self, out: int, err: int, limits: dict[str, int], most: int = 0) -> None:
+        head, tail = limits["head"], limits["tail"]
+        self.out = Stream(out, max(most, head + tail), head, tail)
+        self.err = Stream(err, head + tail, head, tail)
+
+    def read(self, fd: int) -> None:
+        """Read a chunk from the one of the two that has this descriptor."""
+        (self.out if fd == self.out.fd else self.err).read()
+
+    def open(self) -> list[int]:
+        """Return the descriptors from which more may come."""
+        return [stream.fd for stream in (self.out, self.err) if stream.is_open]
+
+    def drain(self) -> None:
+        """Read what is in the pipes now."""
+        for stream in (self.out, self.err):
+            for _ in range(DRAIN_READS):
+                if not stream.read():
+                    break
+
+    def logs(self) -> tuple[bytes, bytes, int]:
+        """Return what is kept of both, and how much is left out."""
+        out, err = self.out.cut(), self.err.cut()
+        return out, err, self.out.total + self.err.total - len(out) - len(err)
+
+
+class Page:
+    """The mark, and behind it what the first process and a host tell each other.
+
+    Eight bytes each, written at once: a process may be killed at any moment.
+    """
+
+    #: The last attempt begun: what the miniworker reads.
+    MARK = 0
+    #: The attempt whose code runs now; 0 while there is none.
+    RUNNING = 8
+    #: The attempt whose output the first process reads itself.
+    WATCHED = 16
+    #: An attempt that must not begin.
+    SKIPPED = 24
+    SIZE = 4096
+    #: As WATCHED: whichever is next.
+    ANY = (1 << 64) - 1
+
+    def __init__(self, fd: int) -> None:
+        self.memory = mmap.mmap(fd, self.SIZE)
+
+    def get(self, place: int) -> int:
+        """Return one number."""
+        number: int = NUMBER.unpack_from(self.memory, place)[0]
+        return number
+
+    def put(self, place: int, number: int) -> None:
+        """Write one number."""
+        NUMBER.pack_into(self.memory, place, number)
+
+    def begin(self, attempt: int) -> None:
+        """Say that this attempt begins, before any of its code runs."""
+        TWO_NUMBERS.pack_into(self.memory, self.MARK, attempt, attempt)
+
+
+# --- the first process ----------------------------------------------------------------------
+
+
+class Sandbox:
+    """What the first process has whatever the mode: connections, folders, everybody's end."""
+
+    def __init__(self, path: str) -> None:
+        self.control = _connect(path)
+        self.data = _connect(path)
+        self.wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        #: Of the process that matters now: its pid, and how it ended once it has.
+        self.awaited = 0
+        self.ended: tuple[int, int] | None = None
+        self.init: dict[str, Any] = {}
+        #: In memory of nobody else until ``init`` brings the miniworker's.
+        self.page = Page(-1)
+        #: What loading left in the folders, which a call finds again.
+        self.kept: frozenset[str] = frozenset()
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Return how much is kept: result, head, tail."""
+        limits: dict[str, int] = self.init["limits"]
+        return limits
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the environment that every call begins with."""
+        env: dict[str, str] = self.init["env"]
+        return env
+
+    def meet(self) -> None:
+        """Say hello, and prepare the work folder for what the miniworker says in return."""
+        _prctl(SET_DUMPABLE, 0)
+        _prctl(SET_CHILD_SUBREAPER, 1)
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.tell({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid(), "mark": True})
+        self._receive_init()
+        try:
+            _lay_out(self.init["bundle"], self.init["path"])
+            os.chdir(self.init["path"])
+        except OSError as error:
+            code = "no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "no_sandbox"
+            raise Broken("node", code, f"the code cannot be put in place: {error}") from error
+
+    def _receive_init(self) -> None:
+        """Read ``init``; the mark travels with its first byte."""
+        with socket.socket(fileno=os.dup(self.control)) as control:
+            data, ancillary, _, _ = control.recvmsg(LENGTHS.size, socket.CMSG_SPACE(4))
+        mark = -1
+        for level, kind, packed in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                mark = struct.unpack_from("i", packed)[0]
+        header, _ = LENGTHS.unpack(data + self.exactly(self.control, LENGTHS.size - len(data)))
+        self.init = json.loads(self.exactly(self.control, header))
+        if mark >= 0:
+            self.page = Page(mark)
+            os.close(mark)
+
+    # --- frames ---
+
+    def tell(self, header: dict[str, Any], body: bytes = b"") -> None:
+        """Send a frame on *control*."""
+        self._send(self.control, header, body)
+
+    def answer(self, header: dict[str, Any], body: bytes) -> None:
+        """Send a frame on *data*."""
+        self._send(self.data, header, body)
+
+    def _send(self, fd: int, header: dict[str, Any], body: bytes) -> None:
+        packed = json.dumps(header).encode()
+        try:
+            _write_all(fd, LENGTHS.pack(len(packed), len(body)) + packed + body)
+        except OSError:
+            self.leave()
+
+    def receive(self, fd: int) -> tuple[dict[str, Any], bytes]:
+        """Return the next frame; the end of a connection is the end of everything."""
+        header, body = LENGTHS.unpack(self.exactly(fd, LENGTHS.size))
+        return json.loads(self.exactly(fd, header)), self.exactly(fd, body)
+
+    def exactly(self, fd: int, size: int) -> bytes:
+        """Return so many bytes of a connection."""
+        try:
+            return _read_all(fd, size)
+        except (OSError, EOFError):
+            self.leave()
+
+    # --- processes ---
+
+    def reap(self) -> None:
+        """Reap all that has ended; the end of the awaited one is noted."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.awaited:
+                self.ended = status, usage.ru_maxrss * 1024
+
+    def clear(self) -> None:
+        """End everything in the sandbox but this process, and reap it."""
+        while _kill_the_others():
+            self.reap()
+            time.sleep(0.0005)
+        self.reap()
+
+    def leave(self) -> NoReturn:
+        """The miniworker is gone, or this sandbox is of no more use: end with all the rest."""
+        self.awaited = 0
+        self.clear()
+        os._exit(0)
+
+    def tidy(self) -> None:
+        """Undo what a call did to its folders; if that fails another sandbox goes on."""
+        try:
+            _lay_out(self.init["bundle"], self.init["path"], self.kept)
+            for folder in self._scratch():
+                _empty(folder, self.kept)
+        except OSError as error:
+            print(f"the folders cannot be tidied: {error}", file=sys.stderr)
+            self.leave()
+
+    def keep(self) -> None:
+        """Note what there is now, so that tidying leaves it."""
+        folders = [*self._scratch(), self.init["path"]]
+        self.kept = frozenset(os.path.join(f, name) for f in folders for name in os.listdir(f))
+
+    def _scratch(self) -> list[str]:
+        folders = [self.env["TMPDIR"]] if "TMPDIR" in self.env else []
+        # Shared memory is the sandbox's own where its processes are.
+        return [*folders, "/dev/shm"] if ALONE and os.path.isdir("/dev/shm") else folders
+
+    def become(self, kept: set[int]) -> None:
+        """Turn a fork into a process of the function: nothing else of the agent stays open."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        low = 3
+        for fd in sorted(kept):
+            os.closerange(low, fd)
+            low = max(low, fd + 1)
+        os.closerange(low, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        # A fork inherits this from its parent; a program must be able to read /proc/self.
+        _prctl(SET_DUMPABLE, 1)
+        os.environ.clear()
+        os.environ.update(self.env)
+        random.seed()
+
+
+class PerCall:
+    """Script and command mode: each call is a process of its own, forked from this one."""
+
+    def __init__(self, sandbox: Sandbox, mode: Script | Command) -> None:
+        self._sandbox = sandbox
+        self._mode = mode
+        self._call: Call | None = None
+
+    def get_ready(self) -> None:
+        """Be ready for calls."""
+        self._sandbox.tell({"type": "ready"})
+
+    def turn(self) -> tuple[Script | Command, int] | None:
+        """Wait for something to happen; returns what to run, in the fork of a call."""
+        box = self._sandbox
+        for fd in self._readable():
+            if fd == box.control:
+                self._obey(box.receive(fd)[0])
+            elif fd == box.data:
+                return self._begin(*box.receive(fd))
+            elif fd == box.wake:
+                os.read(fd, 4096)
+                box.reap()
+            elif self._call is not None:
+                self._call.printed.read(fd)
+        if self._call is not None and box.ended is not None:
+            self._finish(self._call, *box.ended)
+        return None
+
+    def _readable(self) -> list[int]:
+        poll = select.poll()
+        fds = self._call.printed.open() if self._call else [self._sandbox.data]
+        for fd in (self._sandbox.control, self._sandbox.wake, *fds):
+            poll.register(fd, select.POLLIN)
+        return [fd for fd, _ in poll.poll()]
+
+    def _begin(self, message: dict[str, Any], params: bytes) -> tuple[Any, int] | None:
+        box, attempt = self._sandbox, message["attempt"]
+        env = _env_of(message)
+        params_file = self._hand_params(env, params, attempt)
+        stdin = _memory("params", params)
+        out, child_out = os.pipe()
+        err, child_err = os.pipe()
+        report, child_report = os.pipe()
+        box.ended = None
+        box.page.begin(attempt)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            print(f"no process for the call: {error}", file=sys.stderr)
+            # Nothing of it began, so that it may go elsewhere.
+            box.page.begin(0)
+            box.leave()
+        if pid == 0:
+            return self._mode, self._become((stdin, child_out, child_err), child_report, env)
+        for fd in (stdin, child_out, child_err, child_report):
+            os.close(fd)
+        for fd in (out, err, report):
+            os.set_blocking(fd, False)
+        box.awaited = pid
+        printed = Printed(out, err, box.limits, box.limits["result"])
+        self._call = Call(attempt, printed, report, params_file)
+        return None
+
+    def _hand_params(self, env: dict[str, str], params: bytes, attempt: int) -> str:
+        if len(params) <= PARAMS_IN_ENV_BYTES:
+            env["SKEP_PARAMS"] = os.fsdecode(params.replace(b"\0", b""))
+            return ""
+        # Not to be guessed: an earlier call may have left files in the way.
+        name = f"skep-params-{attempt}-{os.urandom(8).hex()}.json"
+        path = os.path.join(self._sandbox.env.get("TMPDIR", "/tmp"), name)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+        with open(fd, "wb") as file:
+            file.write(params)
+        env["SKEP_PARAMS_FILE"] = path
+        return path
+
+    def _become(self, streams: tuple[int, int, int], report: int, env: dict[str, str]) -> int:
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        self._sandbox.become({report})
+        self._sandbox.page.memory.close()
+        os.environ.update(env)
+        return report
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        """Kill the attempt that is named, and never its successor."""
+        call, box = self._call, self._sandbox
+        if call is None or message["attempt"] != call.attempt:
+            return
+        box.clear()
+        call.printed.drain()
+        self._forget(call)
+        box.tell(*_exit_frame(call.attempt, call.printed.logs()))
+        box.tidy()
+
+    def _finish(self, call: Call, status: int, peak_memory: int) -> None:
+        """Answer for a call whose process has ended; what it left behind is ended first."""
+        box = self._sandbox
+        box.clear()
+        call.printed.drain()
+        verdict = _verdict(call, status, box.limits["result"])
+        self._forget(call)
+        logs, result = call.printed.logs(), b""
+        if not verdict[0]:
+            # Where stdout is the result it is no log.
+            result = call.printed.out.whole()
+            logs = b"", logs[1], call.printed.err.total - len(logs[1])
+        box.answer(*_result_frame(call.attempt, verdict, result, logs, peak_memory))
+        box.tidy()
+
+    def _forget(self, call: Call) -> None:
+        self._call = None
+        self._sandbox.awaited = 0
+        call.close()
+
+
 class Call:
-    """A call that runs: its process, and what is read from it."""
+    """A call that runs in a process of its own, and what is read from it."""
 
-    def __init__(self, attempt: int, pid: int, out: Stream, err: Stream, report: int) -> None:
+    def __init__(self, attempt: int, printed: Printed, report: int, params_file: str) -> None:
         self.attempt = attempt
-        self.pid = pid
-        self.out = out
-        self.err = err
+        self.printed = printed
         self.report = report
-        self.status: int | None = None
-        self.peak_memory = 0
-        self.params_file = ""
-
-    def stream(self, fd: int) -> Stream:
-        """Return the one of the two that has this descriptor."""
-        return self.out if fd == self.out.fd else self.err
+        self._params_file = params_file
 
     def close(self) -> None:
         """Forget the descriptors and the params' file."""
-        for fd in (self.out.fd, self.err.fd, self.report):
+        for fd in (self.printed.out.fd, self.printed.err.fd, self.report):
             os.close(fd)
-        if self.params_file and os.path.exists(self.params_file):
-            os.unlink(self.params_file)
+        if self._params_file and os.path.exists(self._params_file):
+            os.unlink(self._params_file)
 
 
-class Bundle:
-    """Finds the bundle as the package ``function``, where nothing else has that name."""
+class Keeper:
+    """Handler mode: the first process beside its host, which has the calls.
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+    It kills, and answers for a host that died; then it has the next one load. What a call
+    prints is read by the host when the call ends; only of a call that prints and still runs
+    a moment later does this process read it, so that no pipe is ever full and no memory is.
+    """
 
-    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
-        """Return how to load the package; its modules are found as in any other."""
-        if name != "function":
-            return None
-        init = os.path.join(self._folder, "__init__.py")
-        if os.path.exists(init):
-            loader = SourceFileLoader(name, init)
-            spec = spec_from_file_location(
-                name, init, loader=loader, submodule_search_locations=[self._folder]
-            )
+    def __init__(self, sandbox: Sandbox, handler: Handler) -> None:
+        self._sandbox = sandbox
+        self._handler = handler
+        self._errand = socket.socket()
+        self._pipes = (-1, -1)
+        self._printed = Printed(-1, -1, sandbox.limits)
+        self._loads_until: float | None = None
+        self._reads = False
+        #: When to see whether what was printed is of a call that still runs.
+        self._look_at: float | None = None
+        self._patience = LOOK_S
+        #: An attempt that is to end; and one that the host was told not to begin.
+        self._doomed = self._skipped = 0
+
+    def get_ready(self) -> None:
+        """Have the function loaded; raise ``Broken`` if it cannot be."""
+        self._start()
+        while self._loads_until is not None:
+            self._step()
+
+    def turn(self) -> None:
+        """Wait for something to happen; a host that cannot load again is the end."""
+        try:
+            self._step()
+        except Broken as error:
+            print(f"it cannot be loaded again: {error}", file=sys.stderr)
+            self._sandbox.leave()
+
+    def _step(self) -> None:
+        box = self._sandbox
+        for fd in self._readable():
+            self._attend(fd)
+        if box.ended is not None:
+            self._bury(box.ended[0])
+        elif self._loads_until is not None and time.monotonic() > self._loads_until:
+            self._give_up(f"loading it took longer than {LOAD_S:g} s")
+        if self._doomed:
+            self._pursue(self._doomed)
+        if self._look_at is not None and time.monotonic() >= self._look_at:
+            self._look()
+
+    def _attend(self, fd: int) -> None:
+        box = self._sandbox
+        if fd == box.control:
+            self._doomed = box.receive(fd)[0]["attempt"]
+        elif fd == box.wake:
+            os.read(fd, 4096)
+            box.reap()
+        elif fd == self._errand.fileno():
+            self._hear()
+        elif self._reads:
+            self._printed.read(fd)
+        elif self._look_at is None:
+            self._look_at = time.monotonic() + self._patience
+
+    def _readable(self) -> list[int]:
+        poll = select.poll()
+        fds = [self._sandbox.control, self._sandbox.wake, self._errand.fileno()]
+        fds += self._printed.open() if self._look_at is None else []
+        for fd in fds:
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        times = [at for at in (self._look_at, self._loads_until) if at is not None]
+        wait_s = min(times) - time.monotonic() if times else None
+        if self._doomed:
+            wait_s = 0.001
+        return [
+            fd for fd, _ in poll.poll(None if wait_s is None else max(0, wait_s * 1000) + 1)
+        ]
+
+    # --- a host's life ---
+
+    def _start(self) -> None:
+        box = self._sandbox
+        self._errand, theirs = socket.socketpair()
+        self._errand.settimeout(HAND_OVER_S)
+        out, child_out = os.pipe()
+        err, child_err = os.pipe()
+        for fd in (out, err):
+            os.set_blocking(fd, False)
+        for place in (Page.RUNNING, Page.SKIPPED):
+            box.page.put(place, 0)
+        self._pipes = out, err
+        self._read_all()
+        box.ended = None
+        try:
+            box.awaited = os.fork()
+        except OSError as error:
+            raise Broken("node", "no_sandbox", f"no process for the host: {error}") from error
+        if box.awaited == 0:
+            streams = (out, err, child_out, child_err)
+            Host(box, self._handler, theirs.detach(), streams).run()
+        for fd in (child_out, child_err, theirs.detach()):
+            os.close(fd)
+        self._loads_until = time.monotonic() + LOAD_S
+
+    def _hear(self) -> None:
+        """The host has loaded, or not, or wants what was read of its call."""
+        try:
+            said = self._errand.recv(READ_BYTES)
+        except OSError:
+            said = b""
+        if not said:
+            # It closed this, or has ended, which shows otherwise.
+            self._errand.close()
+        elif self._loads_until is None:
+            self._hand_over()
+        elif said[:1] == b"{":
+            self._give_up(str(json.loads(said)["message"]))
         else:
-            spec = ModuleSpec(name, None, is_package=True)
-            spec.submodule_search_locations = [self._folder]
-        return spec
+            self._loads_until = None
+            self._printed.drain()
+            if not (self._printed.out.total or self._printed.err.total):
+                self._sandbox.page.put(Page.WATCHED, 0)
+                self._reads = False
+            self._sandbox.tell({"type": "ready"})
+
+    def _give_up(self, message: str) -> None:
+        self._sandbox.clear()
+        out, err, _ = self._last_words()
+        log = (out + err)[-BROKEN_LOG_BYTES:]
+        raise Broken("function", "entry_not_found", message, log)
+
+    def _bury(self, status: int) -> None:
+        """The host has ended by itself, and took the call that ran with it."""
+        box, attempt = self._sandbox, self._sandbox.page.get(Page.RUNNING)
+        verdict = _host_verdict(status)
+        if self._loads_until is not None:
+            self._give_up(f"its process ended while it was loaded: {verdict[1]}")
+        if not attempt:
+            # It may have read half a call, or sent half a result.
+            box.leave()
+        box.clear()
+        peak_memory = box.ended[1] if box.ended else 0
+        frame = _result_frame(attempt, verdict, b"", self._last_words(), peak_memory)
+        box.answer(dict(frame[0], ready=False), frame[1])
+        self._again()
+
+    def _pursue(self, attempt: int) -> None:
+        """End an attempt wherever it is at this moment, and never its successor."""
+        page = self._sandbox.page
+        if self._loads_until is not None:
+            self._doomed = 0
+        elif page.get(Page.RUNNING) == attempt:
+            self._kill(attempt)
+        elif page.get(Page.MARK) < attempt:
+            self._skip(attempt)
+        elif self._skipped == attempt and not page.get(Page.SKIPPED):
+            self._has_skipped(attempt)
+        else:
+            # It has answered: that was first, and counts.
+            page.put(Page.SKIPPED, 0)
+            self._doomed = 0
+
+    def _skip(self, attempt: int) -> None:
+        """Have the host not begin what it has not read; the mark may be there first."""
+        page = self._sandbox.page
+        if page.get(Page.SKIPPED) not in (0, attempt):
+            self._sandbox.leave()
+        self._skipped = attempt
+        page.put(Page.SKIPPED, attempt)
+        time.sleep(0)
+        if page.get(Page.MARK) < attempt:
+            self._has_skipped(attempt)
+
+    def _has_skipped(self, attempt: int) -> None:
+        self._doomed = 0
+        self._sandbox.tell(*_exit_frame(attempt, (b"", b"", 0), began=False))
+
+    def _kill(self, attempt: int) -> None:
+        box = self._sandbox
+        box.clear()
+        if box.page.get(Page.RUNNING) != attempt:
+            # Its answer crossed this, and half of it may be sent.
+            box.leave()
+        header, body = _exit_frame(attempt, self._last_words())
+        box.tell(dict(header, ready=False), body)
+        self._again()
+
+    def _again(self) -> None:
+        """Have a new host load the function: nothing of the old one is left in it."""
+        self._doomed = self._skipped = 0
+        self._sandbox.tidy()
+        self._start()
+
+    def _last_words(self) -> tuple[bytes, bytes, int]:
+        """Return what a host printed that has ended, and forget it."""
+        self._printed.drain()
+        logs = self._printed.logs()
+        self._errand.close()
+        for fd in self._pipes:
+            os.close(fd)
+        self._pipes, self._printed = (-1, -1), Printed(-1, -1, self._sandbox.limits)
+        self._sandbox.awaited = 0
+        return logs
+
+    # --- what it prints ---
+
+    def _read_all(self, attempt: int = Page.ANY) -> None:
+        """Read what is printed until the host asks for it."""
+        self._sandbox.page.put(Page.WATCHED, attempt)
+        self._printed = Printed(*self._pipes, self._sandbox.limits)
+        self._look_at, self._patience, self._reads = None, LOOK_S, True
+
+    def _look(self) -> None:
+        """Something was printed: read on if the call that runs does not end soon."""
+        page = self._sandbox.page
+        self._look_at = None
+        attempt = page.get(Page.RUNNING)
+        if attempt:
+            page.put(Page.WATCHED, attempt)
+            # The host looks here after it has said that it ends: one of the two sees it.
+            time.sleep(0)
+            if page.get(Page.RUNNING) == attempt:
+                self._read_all(attempt)
+            else:
+                page.put(Page.WATCHED, 0)
+            return
+        # Printed between calls: it waits in the pipe for the next one.
+        pending = select.select(self._pipes, [], [], 0)[0]
+        self._patience = min(2 * self._patience, LOOK_IDLE_S) if pending else LOOK_S
+
+    def _hand_over(self) -> None:
+        """Give the host what was read of its call."""
+        page = self._sandbox.page
+        self._printed.drain()
+        out, err, omitted = self._printed.logs()
+        self._printed = Printed(*self._pipes, self._sandbox.limits)
+        self._reads = False
+        page.put(Page.WATCHED, 0)
+        packed = HANDED_OVER.pack(len(out), len(err), min(omitted, 0xFFFFFFFF))
+        try:
+            self._errand.sendall(packed + out + err)
+        except OSError:
+            # It does not listen to what it asked for: it cannot go on.
+            self._sandbox.clear()
+
+
+# --- the host -------------------------------------------------------------------------------
+
+
+class Host:
+    """The process that loaded a function: it reads calls, runs and answers them.
+
+    What is between two calls is short, for each of them waits for it; and it takes nothing
+    from a module that the function may have changed.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, handler: Handler, errand: int, streams: tuple[int, ...]
+    ) -> None:
+        self._sandbox = sandbox
+        self._handler = handler
+        self._pid = _getpid()
+        fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in streams]
+        self._out, self._err, self._stdout, self._stderr = fds
+        self._data = fcntl.fcntl(sandbox.data, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        self._errand = fcntl.fcntl(errand, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        self._memory = sandbox.page.memory
+        self._poll = select.poll()
+        #: What sys.stdout and sys.stderr are when a call begins.
+        self._files: tuple[Any, Any] = (None, None)
+
+    def run(self) -> NoReturn:
+        """Load, say so, and serve until the end of the connection."""
+        status = BROKEN_STATUS
+        try:
+            self._sandbox.become(
+                {self._out, self._err, self._stdout, self._stderr, self._data, self._errand}
+            )
+            self._standard_streams()
+            self._load()
+            self._serve()
+            status = 0
+        except MemoryError:
+            status = OOM_STATUS
+        except BaseException as error:
+            _print_exception(error)
+        finally:
+            _exit(status)
+
+    def _standard_streams(self) -> None:
+        stdin = os.open(os.devnull, os.O_RDONLY)
+        _dup2(stdin, 0)
+        os.close(stdin)
+        self._restore()
+        _open_standard_streams("utf-8", "strict", line=True)
+        for fd in (self._out, self._err):
+            self._poll.register(fd, select.POLLIN)
+
+    def _restore(self) -> None:
+        _dup2(self._stdout, 1)
+        _dup2(self._stderr, 2)
+
+    def _flush(self) -> None:
+        """Let out what was printed; what a call did to the streams ends with it."""
+        for file in {*self._files, sys.stdout, sys.stderr}:
+            try:
+                file.flush()
+            except Exception:
+                if file in self._files:
+                    _open_standard_streams("utf-8", "strict", line=True)
+                    self._files = sys.stdout, sys.stderr
+
+    def _load(self) -> None:
+        try:
+            self._handler.load(self._sandbox.env)
+        except BaseException as error:
+            _print_exception(error)
+            message = {"message": f"{self._handler.entry}: {_text_of(error)}"}
+            _write(self._errand, json.dumps(message).encode())
+            _exit(0)
+        self._files = sys.stdout, sys.stderr
+        if self._handler.forks:
+            # Or a call could write into the memory that the next one begins with.
+            _prctl(SET_DUMPABLE, 0)
+            _prctl(SET_CHILD_SUBREAPER, 1)
+            self._sandbox.keep()
+        gc.collect()
+        gc.freeze()
+        _write(self._errand, b"ready")
+
+    def _serve(self) -> None:
+        answer = self._in_a_fork if self._handler.forks else self._here
+        while True:
+            # No byte more than this call: what follows is another's, and may go elsewhere.
+            try:
+                header, size = LENGTHS.unpack(_read_all(self._data, LENGTHS.size))
+                packed = _read_all(self._data, header + size)
+            except EOFError:
+                return
+            message = _decode(packed[:header].decode())
+            attempt = message["attempt"]
+            self._sandbox.page.begin(attempt)
+            if self._sandbox.page.get(Page.SKIPPED) == attempt:
+                self._sandbox.page.put(Page.SKIPPED, 0)
+                self._sandbox.page.put(Page.RUNNING, 0)
+                continue
+            answer(message, packed[header:])
+
+    def _here(self, message: dict[str, Any], params: bytes) -> None:
+        os.environ.update(_env_of(message))
+        sys.stdout, sys.stderr = self._files
+        result, verdict = self._handler.call(params, self._sandbox.limits["result"])
+        if _getpid() != self._pid:
+            # A fork that the function made and did not end.
+            _exit(0)
+        if verdict[0] == "oom":
+            # The next call shall not begin with what filled the memory.
+            _exit(OOM_STATUS)
+        self._flush()
+        self._restore()
+        self._answer(message["attempt"], result, verdict, _peak_memory())
+
+    def _in_a_fork(self, message: dict[str, Any], params: bytes) -> None:
+        report = _memory("report", b"")
+        pid = os.fork()
+        if pid == 0:
+            self._be_fork(message, params, report)
+        _, status, usage = os.wait4(pid, 0)
+        while _kill_the_others():
+            _reap_all()
+            time.sleep(0.0005)
+        result, verdict = _read_report(report, status, self._sandbox.limits["result"])
+        os.close(report)
+        self._answer(message["attempt"], result, verdict, usage.ru_maxrss * 1024)
+        self._sandbox.tidy()
+
+    def _be_fork(self, message: dict[str, Any], params: bytes, report: int) -> NoReturn:
+        status = 1
+        try:
+            report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+            self._sandbox.become({report})
+            self._memory.close()
+            os.environ.update(_env_of(message))
+            result, verdict = self._handler.call(params, self._sandbox.limits["result"])
+            self._flush()
+            packed = json.dumps(verdict).encode()
+            _write_all(report, LENGTHS.pack(len(packed), len(result)) + packed + result)
+            status = 0
+        except MemoryError:
+            status = OOM_STATUS
+        finally:
+            _exit(status)
+
+    def _answer(
+        self, attempt: int, result: bytes, verdict: tuple[str, str], peak_memory: int
+    ) -> None:
+        self._sandbox.page.put(Page.RUNNING, 0)
+        logs = self._printed(attempt)
+        if verdict[0]:
+            header, body = _result_frame(attempt, verdict, result, logs, peak_memory)
+            packed = json.dumps(header).encode()
+        else:
+            out, err, omitted = logs
+            sizes = len(result), len(out), len(err), omitted
+            packed = DONE % (attempt, *sizes, peak_memory)
+            body = result + out + err
+        _write_all(self._data, LENGTHS.pack(len(packed), len(body)) + packed + body)
+
+    def _printed(self, attempt: int) -> tuple[bytes, bytes, int]:
+        """Return what the call printed; nearly always that is nothing."""
+        ready = self._poll.poll(0)
+        if self._sandbox.page.get(Page.WATCHED) in (attempt, Page.ANY):
+            return self._ask()
+        if not ready:
+            return b"", b"", 0
+        printed = Printed(self._out, self._err, self._sandbox.limits)
+        printed.drain()
+        return printed.logs()
+
+    def _ask(self) -> tuple[bytes, bytes, int]:
+        """Have the first process give what it read of this call."""
+        _write(self._errand, b"?")
+        packed = _read_all(self._errand, HANDED_OVER.size)
+        out, err, omitted = HANDED_OVER.unpack(packed)
+        return _read_all(self._errand, out), _read_all(self._errand, err), omitted
+
+
+class Handler:
+    """The function that ``entry`` names, once it is loaded."""
+
+    def __init__(self, entry: str, isolation: str) -> None:
+        self.entry = entry
+        self.forks = isolation == "fork"
+        self._module, _, self._name = entry.replace(":", ".").rpartition(".")
+        self._function: Callable[..., Any] = print
+        self._loop: Any = None
+
+    def check(self) -> None:
+        """Refuse what can never be loaded."""
+        if not (self._module and self._name):
+            text = f"entry {self.entry!r} is not module.function, such as hello.main"
+            raise Broken("function", "entry_not_found", text)
+
+    def load(self, env: dict[str, str]) -> None:
+        """Import the module, as part of the package ``function`` or else by itself."""
+        _prepare_imports(os.getcwd(), env)
+        main = types.ModuleType("__main__")
+        sys.modules["__main__"], sys.argv = main, [self.entry]
+        # The function gets a json of its own to change: this one answers for it.
+        for name in [n for n in sys.modules if n.partition(".")[0] == "json"]:
+            del sys.modules[name]
+        self._function = self._find(self._import())
+        if _is_async(self._function):
+            importlib.import_module("asyncio")
+
+    def _find(self, module: types.ModuleType) -> Callable[..., Any]:
+        found: Callable[..., Any] | None = getattr(module, self._name, None)
+        if callable(found):
+            return found
+        names = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
+        has = ", ".join(sorted(names)[:10]) or "nothing that can be called"
+        text = f"the module {module.__name__} has no function {self._name!r}; it has {has}"
+        raise LookupError(text)
+
+    def _import(self) -> types.ModuleType:
+        packaged = f"function.{self._module}"
+        try:
+            return importlib.import_module(packaged)
+        except ModuleNotFoundError as error:
+            # Only its own absence: what it imports itself must be there.
+            if not f"{packaged}.".startswith(f"{error.name}."):
+                raise
+        return importlib.import_module(self._module)
+
+    def call(self, params: bytes, limit: int) -> tuple[bytes, tuple[str, str]]:
+        """Run it; return its value as JSON, or a code and a sentence."""
+        try:
+            result = _as_json(self._value(_decode(params.decode())))
+        except MemoryError as error:
+            _print_exception(error)
+            return b"", ("oom", _memory_text())
+        except SystemExit as error:
+            text = f"it called sys.exit({error.code!r}): a handler returns its result"
+            return b"", ("exit_code", text[:MESSAGE_CHARS])
+        except NotJson as error:
+            print(error, file=sys.stderr)
+            return b"", ("raised", str(error)[:MESSAGE_CHARS])
+        except BaseException as error:
+            _print_exception(error)
+            return b"", ("raised", _text_of(error))
+        if len(result) > limit:
+            text = f"its result has {len(result)} bytes; one may have {limit}"
+            return b"", ("result_too_large", text)
+        return result, ("", "")
+
+    def _value(self, params: Any) -> Any:
+        kind = type(params)
+        if kind is dict:
+            value = self._function(**params)
+        elif kind is list:
+            value = self._function(*params)
+        else:
+            value = self._function(params)
+        return self._await(value) if hasattr(type(value), "__await__") else value
+
+    def _await(self, value: Any) -> Any:
+        """Run what an async function returned, on the one loop of this process."""
+        asyncio = importlib.import_module("asyncio")
+        if self._loop is None or self._loop.is_closed():
+            self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+
+        async def awaited() -> Any:
+            return await value
+
+        return self._loop.run_until_complete(awaited())
+
+
+DONE = (
+    b'{"type":"result","attempt":%d,"status":"DONE","sizes":[%d,%d,%d],"omitted":%d,'
+    b'"resultType":"json","peakMemory":%d}'
+)
+
+
+def _is_async(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & CO_COROUTINE)
+
+
+def _as_json(value: Any) -> bytes:
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = type(value).__name__
+        raise NotJson(f"it returned a {kind} that cannot be JSON: {error}") from None
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Half a pair of surrogates: JSON can say it, UTF-8 cannot.
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+class NotJson(TypeError):
+    """A handler's value is none that JSON has."""
+
+
+def _read_report(fd: int, status: int, limit: int) -> tuple[bytes, tuple[str, str]]:
+    """Return what a forked call reported; nothing in there can be trusted."""
+    if status != 0:
+        return b"", _host_verdict(status)
+    data = os.pread(fd, LENGTHS.size + READ_BYTES + limit, 0)
+    try:
+        header, size = LENGTHS.unpack_from(data)
+        code, message = json.loads(data[LENGTHS.size : LENGTHS.size + header])
+    except (ValueError, TypeError, struct.error):
+        return b"", _host_verdict(0)
+    result = data[LENGTHS.size + header :]
+    if len(result) != size or size > limit or code not in CODES:
+        return b"", _host_verdict(0)
+    return result, (code, str(message)[:MESSAGE_CHARS])
+
+
+# --- script and command ---------------------------------------------------------------------
 
 
 class Script:
@@ -175,7 +1092,9 @@ class Script:
 
     def run(self, report: int) -> None:
         """Be that interpreter; returns as one does, for its own end to follow."""
-        self._standard_streams()
+        _open_standard_streams(
+            sys.stdout.encoding, sys.stdout.errors or "strict", through=self._unbuffered
+        )
         path = os.path.abspath(self._argv[0])
         main = self._main_module(path)
         try:
@@ -192,7 +1111,8 @@ class Script:
         except SystemExit:
             raise
         except BaseException as error:
-            _report_exception(report, error)
+            kind = "oom" if isinstance(error, MemoryError) else "raised"
+            _report(report, kind, _text_of(error))
             _print_exception(error)
             raise SystemExit(1) from None
 
@@ -200,9 +1120,7 @@ class Script:
         sys.argv = list(self._argv)
         if hasattr(sys, "orig_argv"):
             sys.orig_argv = list(self._command)
-        own = [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(":") if p]
-        sys.path[:] = [os.path.dirname(os.path.realpath(path)), *own, *BASE_PATH]
-        sys.meta_path.append(Bundle(os.getcwd()))
+        _prepare_imports(os.path.dirname(os.path.realpath(path)), dict(os.environ))
         main = types.ModuleType("__main__")
         main.__file__ = path
         main.__loader__ = SourceFileLoader("__main__", path)
@@ -210,14 +1128,6 @@ class Script:
         vars(main).update(__annotations__={})
         sys.modules["__main__"] = main
         return main
-
-    def _standard_streams(self) -> None:
-        encoding, errors = sys.stdout.encoding, sys.stdout.errors or "strict"
-        sys.stdin = sys.__stdin__ = _text(0, "r", encoding, errors)  # type: ignore[misc]
-        out = _text(1, "w", encoding, errors, through=self._unbuffered)
-        err = _text(2, "w", encoding, "backslashreplace", through=self._unbuffered, line=True)
-        sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
-        sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
 
 
 class Command:
@@ -235,15 +1145,27 @@ class Command:
             os.execvp(self._argv[0], self._argv)
         except OSError as error:
             text = f"the command {self._argv[0]!r} cannot be run: {error.strerror}"
-            _write(report, "command_not_found", text)
+            _report(report, "command_not_found", text + _why_not(self._argv[0], error))
         os._exit(127)
 
 
-def _mode(init: dict[str, Any], env: dict[str, str]) -> Script | Command:
-    """Return how the calls of this sandbox are run."""
+def _why_not(program: str, error: OSError) -> str:
+    """Return what to do about a program that cannot be executed, if that can be told."""
+    if isinstance(error, PermissionError):
+        return ": is it executable? chmod +x it before packing"
+    if error.errno == errno.ENOEXEC:
+        return ": it is neither a program of this machine nor begins with a #! line"
+    if os.path.isfile(program):
+        return ": what its #! line names, or a library that it needs, is not there"
+    return ""
+
+
+def _mode(init: dict[str, Any], env: dict[str, str]) -> Script | Command | Handler:
+    """Return how the calls of this sandbox are run: its entry, else its run command."""
     if init["entry"]:
-        text = f"this agent has no handler mode: entry {init['entry']!r} needs a run command"
-        raise Broken("function", "entry_not_found", text)
+        handler = Handler(init["entry"], init["isolation"])
+        handler.check()
+        return handler
     run = str(init["run"]).strip()
     if not run:
         raise Broken("function", "command_not_found", "neither run nor entry is given")
@@ -269,321 +1191,144 @@ def _is_script(argv: list[str], env: dict[str, str]) -> bool:
     return same and not os.path.isdir(words[0])
 
 
-class Agent:
-    """The first process: two connections, at most one call, and everybody's parent."""
-
-    def __init__(self, path: str) -> None:
-        self._control = _connect(path)
-        self._data = _connect(path)
-        self._mark = -1
-        self._limits: dict[str, int] = {}
-        self._env: dict[str, str] = {}
-        self._path = "/"
-        self._bundle = "/"
-        self._mode: Script | Command = Command([])
-        self._call: Call | None = None
-        self._child: tuple[Script | Command, int] | None = None
-        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def serve(self) -> tuple[Script | Command, int]:
-        """Run calls; returns in the fork of one only, with what is to be run there."""
-        _prctl(SET_DUMPABLE, 0)
-        _prctl(SET_CHILD_SUBREAPER, 1)
-        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._send(
-            self._control, {"type": "hello", "protocol": 1, "pid": os.getpid(), "mark": True}
-        )
-        try:
-            self._prepare()
-        except Broken as error:
-            broken = {"type": "broken", "fault": error.fault, "code": error.code}
-            self._send(self._control, dict(broken, message=str(error)))
-            self._leave()
-        self._send(self._control, {"type": "ready"})
-        gc.collect()
-        gc.freeze()
-        while self._child is None:
-            self._turn()
-        return self._child
-
-    # --- getting ready -----------------------------------------------------------------
-
-    def _prepare(self) -> None:
-        init = self._receive_init()
-        self._limits = init["limits"]
-        self._env = init["env"]
-        self._path = init["path"]
-        try:
-            self._bundle = init["bundle"]
-            _lay_out(self._bundle, self._path)
-            os.chdir(self._path)
-        except OSError as error:
-            code = "no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "no_sandbox"
-            raise Broken("node", code, f"the code cannot be put in place: {error}") from error
-        self._mode = _mode(init, self._env)
-
-    def _receive_init(self) -> dict[str, Any]:
-        """Read ``init``; the mark travels with its first byte."""
-        data, ancillary, _, _ = self._control.recvmsg(LENGTHS.size, socket.CMSG_SPACE(4))
-        for level, kind, packed in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                self._mark = struct.unpack_from("i", packed)[0]
-                os.set_inheritable(self._mark, False)
-        data += self._exactly(self._control, LENGTHS.size - len(data))
-        header, _ = LENGTHS.unpack(data)
-        init: dict[str, Any] = json.loads(self._exactly(self._control, header))
-        return init
-
-    # --- the loop ----------------------------------------------------------------------
-
-    def _turn(self) -> None:
-        for fd in self._readable():
-            if fd == self._control.fileno():
-                self._obey(self._receive(self._control)[0])
-            elif fd == self._data.fileno():
-                self._begin(*self._receive(self._data))
-            elif fd == self._wake:
-                os.read(self._wake, 4096)
-                self._reap()
-            elif self._call is not None:
-                self._call.stream(fd).read()
-            if self._child is not None:
-                return
-        if self._call is not None and self._call.status is not None:
-            self._finish(self._call, self._call.status)
-
-    def _readable(self) -> list[int]:
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        if self._call is None:
-            poll.register(self._data, select.POLLIN)
-        else:
-            for stream in (self._call.out, self._call.err):
-                if stream.is_open:
-                    poll.register(stream.fd, select.POLLIN)
-        return [fd for fd, _ in poll.poll()]
-
-    def _obey(self, message: dict[str, Any]) -> None:
-        """Kill the attempt that is named, and never its successor."""
-        call = self._call
-        if call is None or message["attempt"] != call.attempt:
-            return
-        self._clear()
-        out, err = self._cuts(call)
-        omitted = call.out.total + call.err.total - len(out) - len(err)
-        exit_ = {"type": "exit", "attempt": call.attempt, "began": True}
-        exit_.update(sizes=[len(out), len(err)], omitted=omitted)
-        self._forget(call)
-        self._send(self._control, exit_, out + err)
-        self._tidy()
-
-    # --- one call ----------------------------------------------------------------------
-
-    def _begin(self, message: dict[str, Any], params: bytes) -> None:
-        env = dict(self._env)
-        env.update(message["env"])
-        env["SKEP_DEADLINE_MS"] = str(message["timeoutMs"])
-        params_file = self._hand_params(env, params, message["attempt"])
-        stdin = _memory(params)
-        out, child_out = os.pipe()
-        err, child_err = os.pipe()
-        report, child_report = os.pipe()
-        self._note(message["attempt"])
-        try:
-            pid = os.fork()
-        except OSError as error:
-            print(f"no process for the call: {error}", file=sys.stderr)
-            # Nothing of it began, so that it may go elsewhere.
-            self._note(0)
-            self._leave()
-        if pid == 0:
-            self._become((stdin, child_out, child_err), child_report, env)
-            return
-        for fd in (stdin, child_out, child_err, child_report):
-            os.close(fd)
-        self._call = self._started(message["attempt"], pid, out, err, report)
-        self._call.params_file = params_file
-
-    def _started(self, attempt: int, pid: int, out: int, err: int, report: int) -> Call:
-        head, tail = self._limits["head"], self._limits["tail"]
-        for fd in (out, err, report):
-            os.set_blocking(fd, False)
-        stdout = Stream(out, self._limits["result"], head, tail)
-        return Call(attempt, pid, stdout, Stream(err, head + tail, head, tail), report)
-
-    def _hand_params(self, env: dict[str, str], params: bytes, attempt: int) -> str:
-        if len(params) <= PARAMS_IN_ENV_BYTES:
-            env["SKEP_PARAMS"] = os.fsdecode(params.replace(b"\0", b""))
-            return ""
-        # Not to be guessed: an earlier call may have left files in the way.
-        name = f"skep-params-{attempt}-{os.urandom(8).hex()}.json"
-        path = os.path.join(env.get("TMPDIR", "/tmp"), name)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
-        with open(fd, "wb") as file:
-            file.write(params)
-        env["SKEP_PARAMS_FILE"] = path
-        return path
-
-    def _note(self, attempt: int) -> None:
-        """Say in the mark that this attempt begins, before any of its code runs."""
-        if self._mark >= 0:
-            os.pwrite(self._mark, MARK.pack(attempt), 0)
-
-    def _become(self, streams: tuple[int, int, int], report: int, env: dict[str, str]) -> None:
-        """Turn a fork into the process of a call: nothing of the agent stays open."""
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._control.detach()
-        self._data.detach()
-        for number, fd in enumerate(streams):
-            os.dup2(fd, number)
-        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, REPORT_FD)
-        os.closerange(3, report)
-        os.closerange(report + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        # A fork inherits this from its parent; a program must be able to read /proc/self.
-        _prctl(SET_DUMPABLE, 1)
-        os.environ.clear()
-        os.environ.update(env)
-        random.seed()
-        self._child = (self._mode, report)
-
-    def _finish(self, call: Call, ended: int) -> None:
-        """Answer for a call whose process has ended; what it left behind is ended first."""
-        self._clear()
-        status, code, message = _verdict(call, ended, self._limits["result"])
-        result = call.out.whole() if status == "DONE" else b""
-        out, err = self._cuts(call)
-        if status == "DONE":
-            out = b""
-        printed = call.err.total + (0 if status == "DONE" else call.out.total)
-        header = {"type": "result", "attempt": call.attempt, "status": status, "code": code}
-        header.update(message=message, sizes=[len(result), len(out), len(err)])
-        header.update(omitted=printed - len(out) - len(err), peakMemory=call.peak_memory)
-        self._forget(call)
-        self._send(self._data, header, result + out + err)
-        self._tidy()
-
-    def _tidy(self) -> None:
-        """Undo what a call did to its work folder, off its reply's path."""
-        try:
-            _lay_out(self._bundle, self._path)
-        except OSError as error:
-            print(f"the work folder cannot be tidied: {error}", file=sys.stderr)
-            # Another sandbox takes the next call: this one would fail it.
-            self._leave()
-
-    def _cuts(self, call: Call) -> tuple[bytes, bytes]:
-        """Read what is still in the pipes; return what is kept of stdout and stderr."""
-        for stream in (call.out, call.err):
-            while stream.read():
-                pass
-        return call.out.cut(), call.err.cut()
-
-    def _forget(self, call: Call) -> None:
-        self._call = None
-        call.close()
-
-    # --- processes ---------------------------------------------------------------------
-
-    def _reap(self) -> None:
-        """Reap all that has ended; the end of the call's own process is noted."""
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if self._call is not None and pid == self._call.pid:
-                self._call.status = status
-                self._call.peak_memory = usage.ru_maxrss * 1024
-
-    def _clear(self) -> None:
-        """End everything in the sandbox but this process, and reap it."""
-        while _kill_the_others():
-            self._reap()
-            time.sleep(0.0005)
-        self._reap()
-
-    def _leave(self) -> NoReturn:
-        """The miniworker is gone, or this sandbox never got ready: end with all the rest."""
-        self._call = None
-        self._clear()
-        os._exit(0)
-
-    # --- frames ------------------------------------------------------------------------
-
-    def _send(
-        self, connection: socket.socket, header: dict[str, Any], body: bytes = b""
-    ) -> None:
-        packed = json.dumps(header).encode()
-        try:
-            connection.sendall(LENGTHS.pack(len(packed), len(body)) + packed + body)
-        except OSError:
-            self._leave()
-
-    def _receive(self, connection: socket.socket) -> tuple[dict[str, Any], bytes]:
-        lengths = self._exactly(connection, LENGTHS.size)
-        header, body = LENGTHS.unpack(lengths)
-        return json.loads(self._exactly(connection, header)), self._exactly(connection, body)
-
-    def _exactly(self, connection: socket.socket, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            try:
-                chunk = connection.recv(min(size - len(data), 1 << 20))
-            except OSError:
-                chunk = b""
-            if not chunk:
-                self._leave()
-            data += chunk
-        return bytes(data)
+# --- how a call ended -----------------------------------------------------------------------
 
 
-def _verdict(call: Call, status: int, limit: int) -> tuple[str, str, str]:
-    """Return status, code and message of a call whose process has ended."""
+def _verdict(call: Call, status: int, limit: int) -> tuple[str, str]:
+    """Return code and message of a call whose process has ended; no code is DONE."""
     if os.WIFSIGNALED(status):
-        name = _signal_name(os.WTERMSIG(status))
-        return "FAILED", "signal", f"it was ended by the signal {name}"
+        return _signalled(status)
     exit_code = os.WEXITSTATUS(status)
     if exit_code != 0:
-        return _failure(call.report, exit_code)
-    if not call.out.is_whole:
+        return _reported(call.report) or ("exit_code", f"it exited with the code {exit_code}")
+    if not call.printed.out.is_whole:
         text = "it printed %d bytes to stdout; a result may have %d"
-        return "FAILED", "result_too_large", text % (call.out.total, limit)
-    return "DONE", "", ""
+        return "result_too_large", text % (call.printed.out.total, limit)
+    return "", ""
 
 
-def _signal_name(number: int) -> str:
+def _host_verdict(status: int) -> tuple[str, str]:
+    """Return code and message of a handler whose process ended before it returned."""
+    if os.WIFSIGNALED(status):
+        return _signalled(status)
+    exit_code = os.WEXITSTATUS(status)
+    if exit_code == OOM_STATUS:
+        return "oom", _memory_text()
+    if exit_code == BROKEN_STATUS:
+        text = "it took from its process what an answer needs: a descriptor, or a module"
+        return "exit_code", text
+    text = f"its process exited with the code {exit_code}: a handler returns its result"
+    return "exit_code", text
+
+
+def _signalled(status: int) -> tuple[str, str]:
+    number = os.WTERMSIG(status)
     try:
-        return signal.Signals(number).name
+        name = signal.Signals(number).name
     except ValueError:
         # Real-time signals but the first and the last have no name.
-        return f"number {number}"
+        name = f"number {number}"
+    return "signal", f"it was ended by the signal {name}"
 
 
-def _failure(report: int, exit_code: int) -> tuple[str, str, str]:
+def _reported(report: int) -> tuple[str, str] | None:
+    """Return what a call's process said of its end, if it said anything."""
     try:
         code, message = json.loads(os.read(report, READ_BYTES))
     except (ValueError, TypeError, OSError):
-        return "FAILED", "exit_code", f"it exited with the code {exit_code}"
+        return None
     if code == "oom":
-        return "OOM", "oom", f"it reached its memory limit: {message}"
+        return "oom", _memory_text()
     if code not in ("raised", "command_not_found"):
         code = "raised"
-    return "FAILED", code, str(message)[:MESSAGE_CHARS]
+    return code, str(message)[:MESSAGE_CHARS]
 
 
-# --- in the process of a call -------------------------------------------------------------
+def _report(fd: int, code: str, message: str) -> None:
+    try:
+        os.write(fd, json.dumps([code, message]).encode())
+    except OSError:
+        # The program closed it: its exit code has to do.
+        return
+
+
+def _memory_text() -> str:
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit == resource.RLIM_INFINITY:
+        return "it reached its memory limit"
+    return f"it reached its memory limit of {limit >> 20} MiB"
+
+
+def _result_frame(
+    attempt: int,
+    verdict: tuple[str, str],
+    result: bytes,
+    logs: tuple[bytes, bytes, int],
+    peak_memory: int,
+) -> tuple[dict[str, Any], bytes]:
+    code, message = verdict
+    out, err, omitted = logs
+    status = "OOM" if code == "oom" else "FAILED" if code else "DONE"
+    header = {"type": "result", "attempt": attempt, "status": status, "code": code}
+    header.update(message=message, sizes=[len(result), len(out), len(err)])
+    header.update(omitted=omitted, peakMemory=peak_memory)
+    return header, result + out + err
+
+
+def _exit_frame(
+    attempt: int, logs: tuple[bytes, bytes, int], began: bool = True
+) -> tuple[dict[str, Any], bytes]:
+    out, err, omitted = logs
+    header = {"type": "exit", "attempt": attempt, "began": began}
+    header.update(sizes=[len(out), len(err)], omitted=omitted)
+    return header, out + err
+
+
+# --- in a process of the function -----------------------------------------------------------
+
+
+class Bundle:
+    """Finds the bundle as the package ``function``, where nothing else has that name."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+        """Return how to load the package; its modules are found as in any other."""
+        if name != "function":
+            return None
+        init = os.path.join(self._folder, "__init__.py")
+        if os.path.exists(init):
+            loader = SourceFileLoader(name, init)
+            spec = spec_from_file_location(
+                name, init, loader=loader, submodule_search_locations=[self._folder]
+            )
+        else:
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [self._folder]
+        return spec
+
+
+def _prepare_imports(first: str, env: dict[str, str]) -> None:
+    own = [os.path.abspath(p) for p in env.get("PYTHONPATH", "").split(":") if p]
+    sys.path[:] = [first, *own, *BASE_PATH]
+    sys.meta_path.append(Bundle(os.getcwd()))
+
+
+def _open_standard_streams(
+    encoding: str, errors: str, through: bool = False, line: bool = False
+) -> None:
+    """Make sys.stdin, stdout and stderr as an interpreter makes them."""
+    sys.stdin = sys.__stdin__ = _text(0, "r", encoding, errors)  # type: ignore[misc]
+    out = _text(1, "w", encoding, errors, through, line)
+    err = _text(2, "w", encoding, "backslashreplace", through, line=True)
+    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
 
 
 def _text(
     fd: int, mode: str, encoding: str, errors: str, through: bool = False, line: bool = False
 ) -> io.TextIOWrapper:
-    """Return a standard stream as an interpreter makes it."""
     raw = io.FileIO(fd, mode, closefd=False)
     raw.name = ("<stdin>", "<stdout>", "<stderr>")[fd]
     buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
@@ -595,50 +1340,79 @@ def _text(
     return text
 
 
-def _report_exception(report: int, error: BaseException) -> None:
+def _text_of(error: BaseException) -> str:
+    """Return type and message of an exception, clipped, whatever its __str__ does."""
     name = type(error).__name__
     try:
         text = str(error)
     except Exception:
         text = "(its text cannot be made)"
-    code = "oom" if isinstance(error, MemoryError) else "raised"
-    _write(report, code, f"{name}: {text}" if text else name)
+    whole = f"{name}: {text}" if text else name
+    return whole[:MESSAGE_CHARS].encode("utf-8", "replace").decode()
 
 
 def _print_exception(error: BaseException) -> None:
     """Print a traceback as an interpreter does: without the frames of this file."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    while trace is not None and _is_ours(trace):
         trace = trace.tb_next
-    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    with contextlib.suppress(Exception):
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
 
 
-def _write(report: int, code: str, message: str) -> None:
-    message = message[:MESSAGE_CHARS].encode("utf-8", "replace").decode()
-    try:
-        os.write(report, json.dumps([code, message]).encode())
-    except OSError:
-        # The program closed it: its exit code has to do.
-        return
+def _is_ours(trace: types.TracebackType) -> bool:
+    name = trace.tb_frame.f_code.co_filename
+    return name == __file__ or name.startswith("<frozen importlib")
 
 
-# --- the machine --------------------------------------------------------------------------
+def _env_of(message: dict[str, Any]) -> dict[str, str]:
+    """Return what a call has in its environment beside what all have."""
+    env: dict[str, str] = message["env"]
+    env["SKEP_DEADLINE_MS"] = str(message["timeoutMs"])
+    return env
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+# --- the machine ----------------------------------------------------------------------------
 
 
 def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _connect(path: str) -> socket.socket:
+def _connect(path: str) -> int:
     # Relative, because an address holds 108 bytes and folders may be deeper.
     os.chdir(os.path.dirname(path))
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(os.path.basename(path))
-    return connection
+    return connection.detach()
 
 
-def _lay_out(bundle: str, path: str) -> None:
-    """Make the path as a call finds it: links to the bundle's top entries, nothing else."""
+def _read_all(fd: int, size: int) -> bytes:
+    """Return exactly so many bytes; raise ``EOFError`` where there are no more."""
+    data = _read(fd, min(size, 1 << 20)) if size else b""
+    if len(data) == size:
+        return data
+    whole = bytearray(data)
+    while data and len(whole) < size:
+        data = _read(fd, min(size - len(whole), 1 << 20))
+        whole += data
+    if len(whole) < size:
+        raise EOFError("the connection has ended")
+    return bytes(whole)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    sent = _write(fd, data)
+    while sent < len(data):
+        sent += _write(fd, memoryview(data)[sent:])
+
+
+def _lay_out(bundle: str, path: str, kept: frozenset[str] = frozenset()) -> None:
+    """Make the path as a call finds it: links to the bundle's top entries, and what is kept."""
     if bundle == path:
         return
     wanted = {name: os.path.join(bundle, name) for name in os.listdir(bundle)}
@@ -646,10 +1420,17 @@ def _lay_out(bundle: str, path: str) -> None:
         place = os.path.join(path, name)
         if os.path.islink(place) and os.readlink(place) == wanted.get(name):
             del wanted[name]
-        else:
+        elif place not in kept or name in wanted:
             _remove(place)
     for name, target in wanted.items():
         os.symlink(target, os.path.join(path, name))
+
+
+def _empty(folder: str, kept: frozenset[str]) -> None:
+    """Remove what is in a folder but what is kept."""
+    for name in os.listdir(folder):
+        if os.path.join(folder, name) not in kept:
+            _remove(os.path.join(folder, name))
 
 
 def _remove(place: str) -> None:
@@ -665,18 +1446,19 @@ def _remove(place: str) -> None:
     shutil.rmtree(place)
 
 
-def _memory(data: bytes) -> int:
+def _memory(name: str, data: bytes) -> int:
     """Return a descriptor from which these bytes can be read."""
-    fd = os.memfd_create("params", os.MFD_CLOEXEC)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(fd, 0, os.SEEK_SET)
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    if data:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
 
 def _kill_the_others() -> bool:
     """Kill all that may be killed here; return whether there was anything."""
-    if os.getpid() == 1:
+    if ALONE:
         # In a pid namespace of its own this reaches everything, and nothing else.
         return _kill(-1)
     others = _descendants(os.getpid())
@@ -691,6 +1473,13 @@ def _kill(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _reap_all() -> None:
+    """Reap all children that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _descendants(pid: int) -> list[int]:
@@ -713,9 +1502,29 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
+def _serve(path: str) -> tuple[Script | Command, int]:
+    """Be the first process; returns in the fork of a call only, with what it is to be."""
+    sandbox = Sandbox(path)
+    try:
+        sandbox.meet()
+        mode = _mode(sandbox.init, sandbox.env)
+        floor = Keeper(sandbox, mode) if isinstance(mode, Handler) else PerCall(sandbox, mode)
+        gc.collect()
+        gc.freeze()
+        floor.get_ready()
+    except Broken as error:
+        broken = {"type": "broken", "fault": error.fault, "code": error.code}
+        sandbox.tell(dict(broken, message=str(error)), error.log)
+        sandbox.leave()
+    while True:
+        call = floor.turn()
+        if call is not None:
+            return call
+
+
 def main() -> None:
     """Serve; in the fork of a call, run it where an interpreter's own end follows."""
-    mode, report = Agent(sys.argv[1]).serve()
+    mode, report = _serve(sys.argv[1])
     mode.run(report)
 
 

@@ -162,9 +162,8 @@ def test_the_thin_commands_against_the_real_thing(tmp_path: Path) -> None:
         at = ("--url", hive.url)
         assert skep("runtime", "register", "python", *at).stdout == "pythonruntime\n"
         archive = str(Path(__file__).parents[2] / "runtimes/python/dice/python.tar.gz")
-        assert (
-            skep("function", "register", "pythonruntime", "dice", archive, *at).returncode == 0
-        )
+        register = ("function", "register", "dice", archive, "--runtime", "pythonruntime")
+        assert skep(*register, *at).returncode == 0
         rolled = skep("invoke", "dice", '{"roll": "4d6"}', *at)
         assert (rolled.returncode, rolled.stderr) == (0, "")
         assert rolled.stdout.startswith("[")

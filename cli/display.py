@@ -1,0 +1,139 @@
+"""The front door of rich: colours, a spinner, a full screen. Plain text where no person looks.
+
+It is imported when it is first needed: a command that prints one line starts without it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.tables import Column, Line, Row, lines
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def is_person(*, err: bool = False) -> bool:
+    """Return whether a terminal shows this stream."""
+    stream = sys.stderr if err else sys.stdout
+    return stream.isatty()
+
+
+def console(*, err: bool = False) -> Console:
+    """Return a console on a standard stream that obeys --no-color and NO_COLOR."""
+    from rich.console import Console  # noqa: PLC0415 (it takes a quarter of the start)
+
+    context = click.get_current_context(silent=True)
+    plain = context is not None and context.color is False
+    return Console(
+        stderr=err, highlight=False, markup=False, emoji=False,
+        color_system=None if plain else "auto",
+    )  # fmt: skip
+
+
+def table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    """Print a table: fitted to a terminal for people, else tab-separated and whole."""
+    if is_person():
+        show(lines(columns, rows, console().width))
+        return
+    click.echo("\t".join(column.title for column in columns))
+    for row in rows:
+        click.echo("\t".join(cell.plain for cell in row))
+
+
+def show(drawn: Sequence[Line]) -> None:
+    """Print lines of styled pieces; without styles where no terminal reads them."""
+    if is_person():
+        console().print(assembled(drawn), soft_wrap=True)
+        return
+    for line in drawn:
+        click.echo("".join(text for text, _ in line).rstrip())
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print labelled facts, aligned; a text of several lines stays in its column."""
+    for label, text in pairs:
+        first, *others = text.splitlines() or [""]
+        click.echo(f"{click.style(f'{label:<16}', bold=True)} {first}".rstrip())
+        for line in others:
+            click.echo(f"{'':<16} {line}".rstrip())
+
+
+class Work:
+    """Something that takes a while: shown as a spinner to a person, not at all elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.began = time.monotonic()
+        self._spinner: Any = None
+        self._print: Callable[[str], None] = lambda line: click.echo(line, err=True)
+
+    def line(self, line: str) -> None:
+        """Print a line above the spinner."""
+        self._print(line)
+
+    def __rich__(self) -> Any:
+        from rich.spinner import Spinner  # noqa: PLC0415
+
+        passed = time.monotonic() - self.began
+        self._spinner = self._spinner or Spinner("dots")
+        self._spinner.update(text=f"{self.text} {passed:.0f} s")
+        return self._spinner
+
+
+@contextmanager
+def working(text: str) -> Iterator[Work]:
+    """Show that something is under way, with the seconds it takes, while the block runs."""
+    work = Work(text)
+    if not is_person(err=True):
+        yield work
+        return
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    page = console(err=True)
+    # ANSI of an installer is read, not shown as garbage; nothing is taken for markup.
+    work._print = lambda line: page.print(Text.from_ansi(line))  # noqa: SLF001
+    with Live(work, console=page, transient=True, refresh_per_second=10, redirect_stdout=False):
+        yield work
+
+
+class FullScreen:
+    """The alternate screen of a terminal, redrawn as a whole."""
+
+    def __init__(self, page: Console, live: Any) -> None:
+        self._page = page
+        self._live = live
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return columns and lines, as they are now."""
+        return self._page.width, self._page.height
+
+    def draw(self, drawn: Sequence[Line]) -> None:
+        """Show lines of styled pieces."""
+        self._live.update(assembled(drawn), refresh=True)
+
+
+def assembled(drawn: Sequence[Line]) -> Any:
+    """Return lines of styled pieces as one renderable."""
+    from rich.text import Text  # noqa: PLC0415
+
+    between = Text("\n", no_wrap=True, overflow="ellipsis", end="")
+    return between.join(Text.assemble(*line) for line in drawn)
+
+
+@contextmanager
+def full_screen() -> Iterator[FullScreen]:
+    """Take the terminal's alternate screen for the block, and give it back."""
+    from rich.live import Live  # noqa: PLC0415
+
+    page = console()
+    with Live(console=page, screen=True, auto_refresh=False, redirect_stderr=False) as live:
+        yield FullScreen(page, live)

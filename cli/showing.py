@@ -1,0 +1,64 @@
+"""Records as people read them: one in full, many as a table."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import click
+
+from cli.display import facts, is_person
+from cli.options import exit_code, print_json, say
+from cli.tables import Cell
+from cli.words import ago, seconds_at, size
+from skep import SkepError
+
+
+def record(found: Mapping[str, Any]) -> None:
+    """Print what of a record says anything."""
+    facts([(key, _text(key, value)) for key, value in found.items() if _says(value)])
+
+
+def _says(value: Any) -> bool:
+    return value is not None and value not in ("", [], {})
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, str):
+        is_time = key.endswith("At") and seconds_at(value) is not None
+        return f"{value}  ({ago(value, time.time())})" if is_time and is_person() else value
+    if key == "package":
+        return f"{value['originalname']}, {size(value['size'])}, sha256 {value['sha256']}"
+    if key == "attempts" and is_person():
+        return "\n".join(json.dumps(one, ensure_ascii=False) for one in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def when(moment: str | None) -> Cell:
+    """Return a point in time: relative for people, ISO 8601 for programs."""
+    return Cell(ago(moment, time.time()), moment or "")
+
+
+def names(found: Iterable[str], *, as_json: bool) -> None:
+    """Print names, one a line."""
+    if as_json:
+        print_json(list(found))
+    else:
+        click.echo("".join(f"{name}\n" for name in found), nl=False)
+
+
+def each(given: Iterable[str], act: Callable[[str], None]) -> int:
+    """Do something for every name; return 0, or the exit code of the last that failed."""
+    status = 0
+    for name in given:
+        try:
+            act(name)
+            click.echo(name)
+        except SkepError as error:
+            say(f"{click.style('error', fg='red')}: {error.message} [{error.code}]")
+            if error.hint:
+                say(f"hint:  {error.hint}")
+            status = exit_code(error)
+    return status

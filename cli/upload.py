@@ -1,0 +1,131 @@
+"""``skep function register`` and ``update``: a folder or an archive, and its settings."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli import sending, settings
+from cli.naming import FUNCTION, RUNTIME
+from cli.options import Command, Target, print_json, say, shared, target_of
+from cli.runtime import shipped
+from skep import Client, Function, SkepError
+
+PATH = click.Path(exists=True, path_type=Path)
+prepare_option = click.option(
+    "--prepare/--no-prepare",
+    default=True,
+    show_default=True,
+    help="Install the dependencies now, and show how it goes.",
+)
+
+
+@click.command(cls=Command)
+@click.argument("name", type=FUNCTION)
+@click.argument("path", type=PATH)
+@click.option("--runtime", type=RUNTIME, help="The runtime that it runs in.")
+@settings.setting_options
+@prepare_option
+@shared()
+@click.pass_context
+def register(
+    ctx: click.Context,
+    /,
+    name: str,
+    path: Path,
+    runtime: str | None,
+    prepare: bool,
+    **options: Any,
+) -> None:
+    r"""Upload PATH, a folder or an archive (zip, tar, tar.gz), as function NAME.
+
+    A folder is packed without what its .gitignore and .skepignore leave out. Its skep.json,
+    if there is one, names the runtime and settings; options win over it.
+
+    \b
+      skep function register dice --runtime pythonruntime ./dice
+    """
+    said = settings.of_folder(path)
+    runtime = runtime or said.get("runtime")
+    if not runtime:
+        raise click.UsageError(f"which runtime? --runtime NAME, or runtime in {path}/skep.json")
+    chosen = settings.merged(said, settings.given(options))
+    target = target_of(ctx)
+    with (
+        target.client(sending.PATIENCE_S) as client,
+        sending.archive_of(path, name, say) as archive,
+        _helped(runtime),
+    ):
+        answer = sending.register(client, runtime, name, archive, chosen, prepare=prepare)
+    _print(target, answer)
+
+
+@contextlib.contextmanager
+def _helped(runtime: str) -> Any:
+    """Say how a runtime that skep comes with is registered, if it is not yet."""
+    try:
+        yield
+    except SkepError as error:
+        own = runtime.removesuffix("runtime")
+        if error.code == "unknown_runtime" and own in shipped():
+            error.hint = f"skep comes with it: skep runtime register {own}"
+        raise
+
+
+@click.command(cls=Command)
+@click.argument("name", type=FUNCTION)
+@click.argument("path", type=PATH, required=False)
+@settings.setting_options
+@click.option("--unset", multiple=True, type=click.Choice(settings.FIELDS), metavar="SETTING",
+              help="Set one back to its default; may be repeated.")  # fmt: skip
+@prepare_option
+@shared()
+@click.pass_context
+def update(
+    ctx: click.Context,
+    /,
+    name: str,
+    path: Path | None,
+    unset: tuple[str, ...],
+    prepare: bool,
+    **options: Any,
+) -> None:
+    r"""Change function NAME: its package (PATH), its settings, or both.
+
+    What is not named stays; --env adds to the variables that are there. Calls that were
+    accepted before run as the function was then.
+
+    \b
+      skep function update dice --timeout 30
+      skep function update dice ./dice
+    """
+    said = settings.of_folder(path) if path else {}
+    chosen = settings.merged(said, settings.given(options))
+    if path is None and not chosen and not unset:
+        raise click.UsageError("change what? give a PATH, or a setting such as --timeout 30")
+    if twice := sorted(set(unset) & set(settings.given(options)) - {"env"}):
+        raise click.UsageError(f"{twice[0]} is both given and unset")
+    target = target_of(ctx)
+    with target.client(sending.PATIENCE_S) as client:
+        wanted = {**dict.fromkeys(unset), **_with_env(client, name, chosen, unset)}
+        with contextlib.ExitStack() as stack:
+            archive = stack.enter_context(sending.archive_of(path, name, say)) if path else None
+            answer = sending.update(client, name, archive, wanted, prepare=prepare)
+    _print(target, answer)
+
+
+def _with_env(
+    client: Client, name: str, chosen: dict[str, Any], unset: tuple[str, ...]
+) -> dict[str, Any]:
+    if "env" not in chosen or "env" in unset:
+        return chosen
+    before: Any = client.get_function(name)
+    return {**chosen, "env": {**before.get("env", {}), **chosen["env"]}}
+
+
+def _print(target: Target, answer: Function) -> None:
+    print_json(answer) if target.json else click.echo(answer["functionName"])
+    say(f"function {answer['functionName']}, revision {answer['revision']}")
