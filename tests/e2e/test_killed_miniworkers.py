@@ -22,7 +22,7 @@ from tests.worker.test_node import is_miniworker
 
 SLOTS = 3
 CLIENTS = 16
-CALLS = 60
+CALLS = 40
 KILLS = 15
 
 
