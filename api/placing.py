@@ -79,8 +79,10 @@ class Placing:
 
     def start(self, live: Live, session: Session, now: float) -> None:
         """Hand START to the socket: from here on the attempt is possibly started."""
+        ahead = False
         if live.spend is not None:
             session.ledger.send(live.spend)
+            ahead = live.spend.way is Way.AHEAD
             live.spend = None
         live.phase, live.status = Phase.STARTED, Status.RUNNING
         live.started = live.tries[-1].started = live.tries[-1].sent = now
@@ -94,6 +96,7 @@ class Placing:
             timeout_ms=live.timeout_ms,
             size=size,
             record=live.portable(self._desk.api, self._desk.epoch),
+            ahead=ahead,
         )
         self._desk.send(session, start, live.params if size <= INLINE_BYTES else b"")
 

@@ -20,9 +20,9 @@ import zmq
 from miniworker import agent, confined, fake
 from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Tell
 from miniworker.building import built, command
+from miniworker.handed import Handed
 from miniworker.opening import Opened, open_sandbox
 from miniworker.sandbox import Driver, NoSandbox, Plan
-from miniworker.tally import Tally
 from wire import jobs
 from wire.codec import FRAMES, Message, encode
 from wire.errors import ProtocolError
@@ -42,9 +42,9 @@ DRIVERS: Final[Mapping[str, Driver]] = {
 class Miniworker:
     """One miniworker, from its first word to its end."""
 
-    def __init__(self, spawn: jobs.Spawn, tally: Tally) -> None:
+    def __init__(self, spawn: jobs.Spawn, handed: Handed) -> None:
         self._spawn = spawn
-        self._tally = tally
+        self._handed = handed
         self._folder = Path(spawn.folder)
         self._limits = agent.Limits()
         self._attempts = Attempts(spawn.miniworker)
@@ -227,7 +227,7 @@ class Miniworker:
             call=job.call, attempt=held.serial, timeout_ms=job.timeout_ms, env=env
         )
         if self._opened is not None:
-            self._tally.note(held.serial)
+            self._handed.note(held.serial)
             self._opened.data.send(call, held.params)
             self._watch()
 
@@ -280,9 +280,9 @@ def _memory_mib(plan: Plan) -> int | None:
     return None if plan.build else plan.spec.function.memory
 
 
-def run(spawn: jobs.Spawn, tally: Tally) -> int:
+def run(spawn: jobs.Spawn, handed: Handed) -> int:
     """Be the miniworker that was ordered; return the exit status."""
-    miniworker = Miniworker(spawn, tally)
+    miniworker = Miniworker(spawn, handed)
     try:
         miniworker.run()
     except Exception:

@@ -19,7 +19,7 @@ import sys
 from typing import Final
 
 from miniworker import kernel, loop, processes
-from miniworker.tally import Tally
+from miniworker.handed import Handed
 from wire import jobs
 from wire.errors import ProtocolError
 
@@ -34,7 +34,7 @@ class Zygote:
     def __init__(self, worker: socket.socket) -> None:
         self._worker = worker
         self._living: dict[int, jobs.Spawn] = {}
-        self._tallies: dict[int, Tally] = {}
+        self._handed: dict[int, Handed] = {}
         #: Short-lived forks that remove the folder of a killed miniworker.
         self._sweepers: set[int] = set()
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -99,11 +99,11 @@ class Zygote:
 
     def _fork(self, order: jobs.Spawn) -> None:
         parent = os.getpid()
-        tally = Tally()
+        handed = Handed()
         pid = os.fork()
         if pid == 0:
-            _be_child(parent, order, tally)
-        self._living[pid], self._tallies[pid] = order, tally
+            _be_child(parent, order, handed)
+        self._living[pid], self._handed[pid] = order, handed
         self._report(jobs.Spawned(miniworker=order.miniworker, pid=pid))
 
     def _kill(self, miniworker: str) -> None:
@@ -124,11 +124,11 @@ class Zygote:
         processes.end_orphans(spared=self._living.keys() | self._sweepers)
         if status != 0:
             self._sweep(order.folder)
-        tally = self._tallies.pop(pid)
+        handed = self._handed.pop(pid)
         exited = jobs.Exited(
-            miniworker=order.miniworker, pid=pid, status=status, handed=tally.read()
+            miniworker=order.miniworker, pid=pid, status=status, handed=handed.read()
         )
-        tally.close()
+        handed.close()
         self._report(exited)
 
     def _sweep(self, folder: str) -> None:
@@ -156,12 +156,12 @@ def _next_ended() -> tuple[int, int] | None:
     return (pid, os.waitstatus_to_exitcode(status)) if pid else None
 
 
-def _be_child(parent: int, order: jobs.Spawn, tally: Tally) -> None:
+def _be_child(parent: int, order: jobs.Spawn, handed: Handed) -> None:
     """Become a miniworker; never returns."""
     status = 1
     try:
         _begin_child(parent)
-        status = loop.run(order, tally)
+        status = loop.run(order, handed)
         sys.stderr.flush()
     finally:
         os._exit(status)

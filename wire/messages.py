@@ -303,6 +303,8 @@ class Start(Message, frozen=True, kw_only=True):
     #: The call's record (JSON, without params), to be repeated with its RESULT.
     record: bytes
     traceparent: str = ""
+    #: It spends a place behind a running call, not an idle sandbox and a slot.
+    ahead: bool = False
 
 
 class Cancel(Message, frozen=True, kw_only=True):

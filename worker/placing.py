@@ -36,17 +36,18 @@ class Placing:
 
     def _start_new(self, id_: Id, start: Start, payload: bytes, now: float) -> list[Action]:
         one = Attempt(id_, start.key, came=now)
-        box = self.pool.take(start.key, now) if self.free else None
-        if box:
-            self.book.add(one)
-            return self._permit(one, start, payload, now) + self._give(box, one, now)
-        behind = None if self.is_draining else self._place_ahead(start, now)
-        if behind is None:
+        # What it spends first: else another START would miss what was granted for it.
+        box = self._place_ahead(start, now) if start.ahead else None
+        one.ahead = box is not None
+        if box is None and self.free:
+            box = self.pool.take(start.key, now)
+        if box is None:
+            box = self._place_ahead(start, now)
+            one.ahead = True
+        if box is None:
             return [act.SayReturned(id_)]
-        one.ahead = True
         self.book.add(one)
-        self._permit(one, start, payload, now)
-        return self._give(behind, one, now)
+        return self._permit(one, start, payload, now) + self._give(box, one, now)
 
     def _place_ahead(self, start: Start, now: float) -> Sandbox | None:
         """Return the busy sandbox with the most room; only params at hand may wait there."""

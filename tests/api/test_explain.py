@@ -298,3 +298,13 @@ def test_calls_that_are_due_at_once_go_in_the_order_of_their_acceptance() -> Non
 def test_moments_come_back(wall_ms: int) -> None:
     assert moments.wall_ms(moments.iso(wall_ms)) == wall_ms
     assert moments.iso(wall_ms)[-5] == "."
+
+
+def test_a_start_says_which_credit_it_spends() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1, ahead=1)
+    scene.accept(1)
+    behind = scene.accept(2)
+    assert [start.ahead for start in scene.sent(Start)] == [False, True]
+    assert last(behind).way == "ahead"

@@ -8,6 +8,7 @@ import random
 import signal
 from collections import Counter
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.worker.test_node import is_miniworker
 
 SLOTS = 3
 CLIENTS = 16
-CALLS = 60
+CALLS = 40
 KILLS = 15
 
 
@@ -101,5 +102,18 @@ def judge(calls: list[dict[str, Any]]) -> None:
         assert (last["status"], last["reason"]) == (call["status"], call["reason"])
         begun = [a for a in call["attempts"] if a["status"] is not None]
         assert len(begun) == 1 or call["funcName"] == "again"
+        # Each moment of a record is rounded to a millisecond.
+        assert sum(call["stages"].values()) <= whole_ms(call) + 1, call
+        assert all(attempt["way"] and attempt["why"] for attempt in call["attempts"])
         if call["status"] == "LOST":
             assert call["reason"]["code"] == "sandbox_lost"
+    cold = [call for call in calls if call["start"] == "cold"]
+    # Not of each: a sandbox may have been begun for another call.
+    assert any({"fetch", "sandbox", "load", "run"} <= call["stages"].keys() for call in cold)
+
+
+def whole_ms(call: dict[str, Any]) -> float:
+    accepted, finished = (
+        datetime.fromisoformat(call[name]) for name in ("acceptedAt", "finishedAt")
+    )
+    return (finished - accepted).total_seconds() * 1000

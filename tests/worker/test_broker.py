@@ -36,10 +36,12 @@ KEY = KEYS[0]
 WHY = Reason(code="cancelled", message="by the user")
 
 
-def start_of(id_: Id, key: str = KEY, size: int = 2, timeout_ms: int = 5000) -> Start:
+def start_of(
+    id_: Id, key: str = KEY, size: int = 2, timeout_ms: int = 5000, ahead: bool = False
+) -> Start:
     return Start(
         session=1, call=id_[0], attempt=id_[1], key=key, timeout_ms=timeout_ms, size=size,
-        record=b"{}",
+        record=b"{}", ahead=ahead,
     )  # fmt: skip
 
 
@@ -77,7 +79,7 @@ class Scene:
     def prepare(self, id_: Id, key: str = KEY) -> list[Action]:
         return self.works(self.broker.prepare(id_, key, self.now))
 
-    def start(self, id_: Id, key: str = KEY, **fields: int) -> list[Action]:
+    def start(self, id_: Id, key: str = KEY, **fields: Any) -> list[Action]:
         return self.works(self.broker.start(start_of(id_, key, **fields), b"{}", self.now))
 
     def run(self, id_: Id, key: str = KEY) -> str:
@@ -310,6 +312,22 @@ def test_only_the_time_that_an_attempt_waited_for_is_its_own() -> None:
     assert end.outcome.made.stages == pytest.approx({"fetch": 1000, "sandbox": 1000})
 
 
+def test_a_start_spends_what_it_says_that_it_spends() -> None:
+    scene = Scene(slots=3)
+    first, second = scene.run((1, 1)), scene.run((2, 1))
+    scene.done(first, (1, 1), ms=0.1)
+    (job,) = of(scene.start((3, 1), ahead=True), act.SendJob)
+    assert job.sandbox == second
+    (job,) = of(scene.start((4, 1)), act.SendJob)
+    assert job.sandbox == first
+    # The head runs on, so there is no place any more: a slot and a sandbox do as well.
+    scene.now += LONG_HEAD_S * 2
+    assert scene.start((5, 1), ahead=True) == [act.SayReturned((5, 1))]
+    scene.done(first, (4, 1), ms=0.1)
+    (job,) = of(scene.start((6, 1), ahead=True), act.SendJob)
+    assert job.sandbox == first
+
+
 def test_what_ever_timed_out_gets_no_calls_ahead() -> None:
     scene = Scene()
     scene.broker.speeds.saw(KEY, outcome(0.01))
@@ -535,12 +553,13 @@ class BrokerMachine(RuleBasedStateMachine):
     def start_new(self, key: str) -> tuple[Id, str]:
         return self.begin(key)
 
-    def begin(self, key: str) -> tuple[Id, str]:
+    def begin(self, key: str, *, ahead: bool = False) -> tuple[Id, str]:
         self.calls += 1
         id_ = (self.calls, 1)
         self.asked[id_] += 1
         self.permitted.add(id_)
-        self.carry(self.broker.start(start_of(id_, key), b"{}", self.now))
+        start = start_of(id_, key, ahead=ahead)
+        self.carry(self.broker.start(start, b"{}", self.now))
         return id_, key
 
     @rule(target=ids, key=st.sampled_from(KEYS))
@@ -559,7 +578,7 @@ class BrokerMachine(RuleBasedStateMachine):
         if not places:
             return multiple()
         key = data.draw(st.sampled_from(sorted(places)))
-        return multiple(*(self.begin(key) for _ in range(min(count, places[key]))))
+        return multiple(*(self.begin(key, ahead=True) for _ in range(min(count, places[key]))))
 
     @rule(one=ids)
     def params(self, one: tuple[Id, str]) -> None:

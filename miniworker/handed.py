@@ -13,14 +13,14 @@ from typing import Final
 _COUNT: Final = struct.Struct("<Q")
 
 
-class Tally:
+class Handed:
     """One number, shared between a zygote and one miniworker."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _COUNT.size)
 
     def __repr__(self) -> str:
-        return f"<Tally at {self.read()}>"
+        return f"<Handed at {self.read()}>"
 
     def note(self, serial: int) -> None:
         """Count an attempt that is handed over next: from here on it may have begun."""
