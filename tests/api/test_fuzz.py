@@ -18,8 +18,10 @@ deterministic = true
 database = "none"
 with-security-parameters = false
 
-[warnings]
-fail-on = []
+# It takes the texts of a form for typed values: 0 is no boolean to it, "" no text.
+[[operations]]
+include-operation-id = "updateFunction"
+checks.negative_data_rejection.enabled = false
 """
 
 
