@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import stat
@@ -194,6 +195,17 @@ kinds = st.sampled_from(
 )  # fmt: skip
 
 
+def leads_inside(path: bytes, root: bytes) -> bool:
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            # Links in a circle lead nowhere (and ``realpath`` tells tales about them).
+            return True
+    real = os.path.realpath(root)
+    return os.path.realpath(path) == real or os.path.realpath(path).startswith(real + b"/")
+
+
 def prove_harmless(path: Path, root: Path) -> None:
     """Only our own errors come out, nothing lands outside, no link leads out."""
     before = listing(root)
@@ -212,8 +224,7 @@ def prove_harmless(path: Path, root: Path) -> None:
             assert stat.S_IFMT(found.lstat().st_mode) in (
                 stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK,
             )  # fmt: skip
-            resolved = os.path.realpath(os.fsencode(found))
-            assert resolved.startswith(os.path.realpath(os.fsencode(dest)))
+            assert leads_inside(os.fsencode(found), os.fsencode(dest))
     assert listing(root) == sorted([*before, "in"])
     assert listing(inside) in ([], ["dest"])
 
