@@ -280,8 +280,6 @@ def _as_text(schema: Schema, *, null: bool) -> Schema:
     apart: Schema = {name: schema[name] for name in _NOTES if name in schema}
     bare = {name: value for name, value in schema.items() if name not in _NOTES}
     options = [each for each in bare.pop("anyOf", [bare]) if each != _NULL]
-    if options == [{"type": "boolean"}]:
-        options.append({"enum": [0, 1, "0", "1"]})
     if null:
         options.append(_NULL)
     elif apart.get("default", 0) is None:
