@@ -6,11 +6,12 @@ Unknown fields are refused and named by msgspec; ranges and patterns come from `
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, cast
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from api.catalogue import RESERVED_RUNTIME
 from wire.errors import BadRequest
 from wire.models import (
     NAME_PATTERN,
@@ -23,9 +24,19 @@ from wire.models import (
     Package,
     Runtime,
     Timeout,
+    no_params,
 )
 
 Agent = Literal["python", "node", "php", "shell", "none"]
+#: A text that says something.
+Said = Annotated[str, Meta(min_length=1)]
+
+
+def _says(text: str) -> Meta:
+    """Return what the documents say about a field."""
+    return Meta(description=text)
+
+
 _AGENTS: Final[dict[str, Agent]] = {
     "python": "python",
     "python3": "python",
@@ -35,32 +46,38 @@ _AGENTS: Final[dict[str, Agent]] = {
     "sh": "shell",
     "bash": "shell",
 }
-#: Enough for every honest value; what nests deeper breaks parsers on its way.
-MAX_DEPTH: Final = 200
 
 
 class RegisterRuntime(Model, frozen=True, kw_only=True):
     """POST /registerRuntime."""
 
-    image: Annotated[str, Meta(min_length=1)]
-    path: Annotated[str, Meta(pattern=r"^/.*")]
-    dependencies: str = ""
-    run: str = ""
+    #: What reading checks beyond the fields, as JSON Schema.
+    also: ClassVar[dict[str, Any]] = {
+        "anyOf": [
+            {"required": ["name"], "properties": {"name": {"type": "string"}}},
+            {"properties": {"image": {"pattern": "(^|/)" + NAME_PATTERN.lstrip("^")}}},
+        ]
+    }
+
+    image: Annotated[Said, _says("the container image; its last part is the default name")]
+    path: Annotated[str, Meta(pattern=r"^/.*"), _says("where code is put, and runs")]
+    dependencies: Annotated[str, _says("the command that installs them, once a package")] = ""
+    run: Annotated[str, _says("the command that runs a call")] = ""
     name: Name | None = None
     contract: Literal["agent", "image", "http", "qinling"] = "agent"
-    agent: Agent | None = None
-    env: dict[str, str] = {}
-    network: bool = False
-    description: str = ""
+    agent: Annotated[Agent, _says("null: told by the first word of run")] | None = None
+    env: Annotated[dict[str, str], _says("environment of installer and calls")] = {}
+    network: Annotated[bool, _says("may its functions use the network")] = False
+    description: Annotated[str, _says("for people")] = ""
 
     def runtime(self, uuid: str, at: str) -> Runtime:
         """Return the runtime that this body describes.
 
         Raises:
-            BadRequest: no name is given and none can be made of the image.
+            BadRequest: no name is given and none can be made of the image, or it is reserved.
         """
         return Runtime(
-            name=self.name or name_of(self.image),
+            name=_free(self.name or name_of(self.image)),
             image=self.image,
             path=self.path,
             dependencies=self.dependencies,
@@ -77,25 +94,43 @@ class RegisterRuntime(Model, frozen=True, kw_only=True):
 
 
 class FunctionSettings(Model, frozen=True, kw_only=True):
-    """The text fields, or JSON keys, of POST /registerFunction beside ``module``."""
+    """The text fields, or JSON keys, of POST /registerFunction beside ``module``.
 
-    entry: str | None = None
-    run: str | None = None
-    timeout: Timeout = 5.0
-    memory: Annotated[int, Meta(ge=4, le=1_048_576)] = 256
-    cpu: Annotated[float, Meta(gt=0, le=1024)] | None = None
-    env: dict[str, str] = {}
-    network: bool = False
-    idempotent: bool = False
-    retries: Annotated[int, Meta(ge=0, le=100)] = 0
-    isolation: Literal["none", "fork"] = "none"
-    preload: Literal["none", "runtime", "function", "image"] | None = None
-    min_warm: Count | None = None
-    max_warm: Count | None = None
-    idle: Annotated[float, Meta(ge=0)] | None = None
-    max_concurrency: Number | None = None
-    max_wait: MaxWait = 600.0
-    description: str = ""
+    ``entry`` (a handler) and ``run`` (a command) exclude each other.
+    """
+
+    also: ClassVar[dict[str, Any]] = {
+        "not": {
+            "required": ["entry", "run"],
+            "properties": {"entry": {"type": "string"}, "run": {"type": "string"}},
+        }
+    }
+
+    entry: Annotated[Said, _says("the handler: module.function")] | None = None
+    run: Annotated[Said, _says("the command; else the runtime's")] | None = None
+    timeout: Annotated[Timeout, _says("seconds that one attempt may run")] = 5.0
+    memory: Annotated[int, Meta(ge=4, le=1_048_576), _says("MiB")] = 256
+    cpu: Annotated[float, Meta(gt=0, le=1024), _says("cores; null: a share")] | None = None
+    env: Annotated[dict[str, str], _says("environment; in a form as JSON")] = {}
+    network: Annotated[bool, _says("may it use the network")] = False
+    idempotent: Annotated[bool, _says("may it run twice")] = False
+    retries: Annotated[int, Meta(ge=0, le=100), _says("further attempts")] = 0
+    isolation: Annotated[
+        Literal["none", "fork"], _says("whether each call of a handler gets a process")
+    ] = "none"
+    preload: (
+        Annotated[
+            Literal["none", "runtime", "function", "image"],
+            _says("what is kept ready before a call; null: as the node decides"),
+        ]
+        | None
+    ) = None
+    min_warm: Annotated[Count, _says("sandboxes kept ready, at least")] | None = None
+    max_warm: Annotated[Count, _says("sandboxes kept ready, at most")] | None = None
+    idle: Annotated[float, Meta(ge=0), _says("seconds that one may wait unused")] | None = None
+    max_concurrency: Annotated[Number, _says("calls that run at once, at most")] | None = None
+    max_wait: Annotated[MaxWait, _says("seconds until a call must have started")] = 600.0
+    description: Annotated[str, _says("for people")] = ""
 
     def function(
         self, *, name: str, runtime: str, package: Package, uuid: str, at: str
@@ -116,38 +151,37 @@ class InvokeFunction(Model, frozen=True, kw_only=True):
     """POST /invokeFunction. The params stay the bytes that they came as."""
 
     func_name: Name
-    params: msgspec.Raw = msgspec.Raw(b"{}")
-    timeout: Timeout | None = None
-    max_wait: MaxWait | None = None
-    revision: Number | None = None
+    params: Annotated[
+        msgspec.Raw, _says("any JSON: an object is keyword arguments, a list positional ones")
+    ] = msgspec.field(default_factory=no_params)
+    timeout: Annotated[Timeout, _says("null: the function's")] | None = None
+    max_wait: Annotated[MaxWait, _says("null: the function's")] | None = None
+    revision: Annotated[Number, _says("null: the newest")] | None = None
 
 
-B = TypeVar("B")
-_RUNTIME: Final = msgspec.json.Decoder(RegisterRuntime)
-_INVOKE: Final = msgspec.json.Decoder(InvokeFunction)
+def _patch_model() -> type[Model]:
+    """Return the settings of a function as a merge patch: each may be absent, or null."""
+    fields: list[Any] = [
+        (field.name, field.type | None | UnsetType, UNSET)
+        for field in msgspec.structs.fields(FunctionSettings)
+    ]
+    made = msgspec.defstruct(
+        "FunctionPatch",
+        fields,
+        bases=(Model,),
+        namespace={
+            "__doc__": "PATCH /functions/NAME: what is absent stays; null is the default.",
+            "also": FunctionSettings.also,
+        },
+        frozen=True,
+        kw_only=True,
+        module=__name__,
+    )
+    return cast("type[Model]", made)
 
 
-def read_runtime(body: bytes) -> RegisterRuntime:
-    """Read POST /registerRuntime."""
-    return _read(_RUNTIME, body)
-
-
-def read_invocation(body: bytes) -> InvokeFunction:
-    """Read POST /invokeFunction; its params are valid JSON in UTF-8, of sane depth."""
-    read = _read(_INVOKE, body)
-    _check_depth(bytes(read.params))
-    return read
-
-
-def read_settings(fields: dict[str, Any]) -> FunctionSettings:
-    """Read the fields beside ``module``: text is converted, ``env`` is a JSON object."""
-    plain = dict(fields)
-    try:
-        if isinstance(plain.get("env"), str):
-            plain["env"] = msgspec.json.decode(plain["env"], type=dict[str, str])
-        return msgspec.convert(plain, FunctionSettings, strict=False)
-    except (ValueError, RecursionError) as error:
-        raise _explained(error) from error
+#: Made of ``FunctionSettings``: a setting is said once.
+FunctionPatch: Final = _patch_model()
 
 
 def name_of(image: str) -> str:
@@ -161,51 +195,16 @@ def name_of(image: str) -> str:
     return name
 
 
+def _free(name: str) -> str:
+    if name == RESERVED_RUNTIME:
+        raise BadRequest(
+            f"the runtime name {name!r} is reserved for functions that are images",
+            hint='give this runtime another name: {"name": "my-runtime", …}',
+        )
+    return name
+
+
 def agent_of(run: str) -> Agent:
     """Return the agent that the first word of a run command asks for."""
     first = run.split(maxsplit=1)[0] if run.strip() else ""
     return _AGENTS.get(first.rpartition("/")[2], "none")
-
-
-def _read(decoder: msgspec.json.Decoder[B], body: bytes) -> B:
-    try:
-        if not body.isascii():
-            body.decode()
-        return decoder.decode(body)
-    except (ValueError, RecursionError) as error:
-        raise _explained(error) from error
-
-
-def _check_depth(params: bytes) -> None:
-    # Counting brackets is far cheaper than parsing, and enough for nearly every call.
-    if params.count(b"[") + params.count(b"{") <= MAX_DEPTH:
-        return
-    depth = deepest = 0
-    for byte in msgspec.json.encode(_skeleton(params)):
-        depth += (byte == 0x5B) - (byte == 0x5D)
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH:
-        raise BadRequest(
-            f"params nest deeper than {MAX_DEPTH} levels", hint="flatten them, or send text"
-        )
-
-
-def _skeleton(params: bytes) -> Any:
-    """Return the nesting of params alone, as lists."""
-
-    def of(value: Any) -> Any:
-        if isinstance(value, dict):
-            return [of(one) for one in value.values()]
-        return [of(one) for one in value] if isinstance(value, list) else 0
-
-    try:
-        return of(msgspec.json.decode(params))
-    except RecursionError as error:
-        raise _explained(error) from error
-
-
-def _explained(error: Exception) -> BadRequest:
-    return BadRequest(
-        f"the request does not fit: {error}",
-        hint="docs/protocol.md and the README show each field; names are camelCase",
-    )
