@@ -160,6 +160,19 @@ def test_closing_ends_what_is_looked_after(server: Script) -> None:
         let_go.set()
 
 
+def test_a_closed_client_says_so(server: Script) -> None:
+    server.handler = by_params(lambda params: params)
+    client = Client(server.url)
+    handle = client.submit("f", 1)
+    assert handle.future().result() == 1
+    client.close()
+    client.close()
+    for use in (lambda: client.invoke("f"), lambda: list(client.map("f", [1]))):
+        with pytest.raises(RuntimeError, match="closed"):
+            use()
+    assert handle.result() == 1
+
+
 def test_threads_share_a_client(server: Script) -> None:
     server.handler = by_params(lambda params: params)
     with Client(server.url) as client, ThreadPoolExecutor(8) as pool:
