@@ -180,7 +180,8 @@ class AsyncFunctionHandle:
     ) -> AsyncIterator[asyncio.Task[Any]]:
         index = 0
         async for one in _each(inputs):
-            yield asyncio.ensure_future(self._value(one, index))
+            name = f"skep map {self.name} {index}"
+            yield asyncio.create_task(self._value(one, index), name=name)
             index += 1
 
     async def _value(self, params: Any, index: int | None = None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from concurrent.futures import Future
 from typing import TypeVar
@@ -18,12 +17,11 @@ T = TypeVar("T")
 class Portal:
     """Carries out many dialogues at once, on one thread, each of which can be cancelled.
 
-    The thread never keeps a program from ending.
+    The thread never keeps a program from ending. A fork has no such thread and needs its own.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._pid = os.getpid()
         opened: Future[tuple[asyncio.AbstractEventLoop, AsyncTransport]] = Future()
         self._closing = asyncio.Event()
         self._thread = threading.Thread(
@@ -32,11 +30,6 @@ class Portal:
         self._thread.start()
         self._loop, self._transport = opened.result()
 
-    @property
-    def is_mine(self) -> bool:
-        """Return whether this process started it: a fork has no threads of its parent."""
-        return self._pid == os.getpid()
-
     def start(self, dialogue: Dialogue[T]) -> Future[T]:
         """Begin a dialogue; the future's ``cancel`` ends it wherever it stands."""
         work = perform_async(dialogue, self._transport.send, asyncio.sleep)
@@ -44,9 +37,8 @@ class Portal:
 
     def close(self) -> None:
         """Cancel what is under way, close the connections, and end the thread."""
-        if self.is_mine:
-            self._loop.call_soon_threadsafe(self._closing.set)
-            self._thread.join()
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
 
     async def _serve(
         self, opened: Future[tuple[asyncio.AbstractEventLoop, AsyncTransport]]

@@ -55,5 +55,6 @@ class Preparation:
             raise from_answer(200, line) from None
         if status:
             self._last = (status, said, line)
-        elif isinstance(log, str) and self._on_log is not None:
+        elif log and isinstance(log, str) and self._on_log is not None:
+            # An empty one only says that the installer is still at it.
             self._on_log(log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import uuid
@@ -50,6 +51,8 @@ class Shell:
         self._sleep = sleep
         self._transport = Transport(terms.place)
         self._portal: Portal | None = None
+        self._is_closed = False
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -61,18 +64,27 @@ class Shell:
 
     def start(self, dialogue: Dialogue[T]) -> Future[T]:
         """Carry out a dialogue in the background: one thread does so for all of them."""
+        self._heed_fork()
         with self._lock:
-            if self._portal is None or not self._portal.is_mine:
+            if self._is_closed:
+                raise RuntimeError("this client is closed")
+            if self._portal is None:
                 self._portal = Portal(self.place)
             return self._portal.start(dialogue)
 
     def close(self) -> None:
         """Close the connections, and stop what is done in the background."""
+        self._heed_fork()
         with self._lock:
-            portal, self._portal = self._portal, None
+            portal, self._portal, self._is_closed = self._portal, None, True
         if portal is not None:
             portal.close()
         self._transport.close()
+
+    def _heed_fork(self) -> None:
+        if self._pid != os.getpid():
+            # The thread that served us is not in this fork; one that held the lock may not be.
+            self._lock, self._portal, self._pid = threading.Lock(), None, os.getpid()
 
 
 class AsyncShell:

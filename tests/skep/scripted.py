@@ -137,11 +137,19 @@ class _Connection(BaseHTTPRequestHandler):
         super().setup()
         self.script.connections += 1
 
+    def handle(self) -> None:
+        # A client that goes away between two requests is nothing to report.
+        with suppress(ConnectionError):
+            super().handle()
+
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body, left = b"", length
         while left:
-            piece = self.rfile.read(min(left, 1 << 16))
+            if not (piece := self.rfile.read(min(left, 1 << 16))):
+                # The client went away in the middle of its request.
+                self.close_connection = True
+                return
             left -= len(piece)
             if self.script.keeps_bodies:
                 body += piece
