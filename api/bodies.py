@@ -14,6 +14,7 @@ from msgspec import Meta
 from wire.errors import BadRequest
 from wire.models import (
     NAME_PATTERN,
+    AgentName,
     Count,
     Function,
     MaxWait,
@@ -25,8 +26,7 @@ from wire.models import (
     Timeout,
 )
 
-Agent = Literal["python", "node", "php", "shell", "none"]
-_AGENTS: Final[dict[str, Agent]] = {
+_AGENTS: Final = {
     "python": "python",
     "python3": "python",
     "node": "node",
@@ -48,7 +48,7 @@ class RegisterRuntime(Model, frozen=True, kw_only=True):
     run: str = ""
     name: Name | None = None
     contract: Literal["agent", "image", "http", "qinling"] = "agent"
-    agent: Agent | None = None
+    agent: AgentName | None = None
     env: dict[str, str] = {}
     network: bool = False
     description: str = ""
@@ -161,7 +161,7 @@ def name_of(image: str) -> str:
     return name
 
 
-def agent_of(run: str) -> Agent:
+def agent_of(run: str) -> str:
     """Return the agent that the first word of a run command asks for."""
     first = run.split(maxsplit=1)[0] if run.strip() else ""
     return _AGENTS.get(first.rpartition("/")[2], "none")

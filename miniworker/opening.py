@@ -10,9 +10,12 @@ from typing import Final
 from miniworker import agent, meeting
 from miniworker.channel import Channel
 from miniworker.sandbox import Driver, NoSandbox, Plan, Sandbox
+from wire.models import Fault
 
 #: errno of a disk, or a share of it, that is full.
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: Agents that run commands only.
+WITHOUT_HANDLERS: Final = frozenset({"none", "node", "php", "shell"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +49,7 @@ def open_sandbox(
     Raises:
         NoSandbox: it cannot be made, and nothing of it is left.
     """
+    _check_entry(plan)
     try:
         return _open(driver(plan, settings), plan, run, limits)
     except OSError as error:
@@ -71,6 +75,19 @@ def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opene
         opened.close()
         raise
     return opened
+
+
+def _check_entry(plan: Plan) -> None:
+    """Refuse an entry where nothing could load it."""
+    function, runtime = plan.spec.function, plan.spec.runtime
+    if function.entry and not plan.build and runtime.agent in WITHOUT_HANDLERS:
+        raise NoSandbox(
+            f"entry {function.entry!r} needs an agent that loads functions, and that of the "
+            f"runtime {runtime.name!r} is {runtime.agent!r}",
+            hint='register the runtime with "agent": "python", or give the function a run',
+            fault=Fault.FUNCTION,
+            code="entry_not_found",
+        )
 
 
 def _end(sandbox: Sandbox) -> bool:

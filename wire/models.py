@@ -21,6 +21,9 @@ DEFAULT_PROJECT: Final = "default"
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+#: An agent by its name: ``none`` and those without a file run commands only.
+AGENT_PATTERN: Final = r"^[a-z][a-z0-9]{0,31}\Z"
+AgentName = Annotated[str, Meta(pattern=AGENT_PATTERN)]
 Count = Annotated[int, Meta(ge=0)]
 Number = Annotated[int, Meta(ge=1)]
 Timeout = Annotated[float, Meta(ge=1, le=300)]
@@ -98,7 +101,7 @@ class Runtime(Model, frozen=True, kw_only=True):
     dependencies: str = ""
     run: str = ""
     contract: Literal["agent", "image", "http", "qinling"] = "agent"
-    agent: Literal["python", "node", "php", "shell", "none"] = "none"
+    agent: AgentName = "none"
     env: dict[str, str] = {}
     network: bool = False
     description: str = ""

@@ -167,6 +167,12 @@ class Rig:
             self.router.recv_multipart()
         self._early.clear()
 
+    def end(self, mini: Mini) -> None:
+        """Wait for the end of one that was told to leave; kill one that was not."""
+        if sys.exc_info()[0] is not None:
+            self.socket.send(jobs.encode_order(jobs.Kill(miniworker=mini.name)))
+        self.exit_of(mini.name)
+
     def _spawned(self, name: str) -> int:
         self._living.add(name)
         while True:
@@ -225,7 +231,7 @@ class Rig:
 
 
 def spec(*, runtime: dict[str, Any] | None = None, **function: Any) -> Spec:
-    runtime = {"path": "/ws", "run": "python3 test.py", **(runtime or {})}
+    runtime = {"path": "/ws", "run": "python3 test.py", "agent": "python", **(runtime or {})}
     return Spec(
         function=Function(function_name="f", runtime_name="r", revision=3, **function),
         runtime=Runtime(name="r", image="none", revision=1, **runtime),
