@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.miniworker.handlers import MODES, open_mode
-from tests.miniworker.rig import Mini, Rig
+from tests.miniworker.rig import Mini, Rig, spec
 from wire import jobs
 from wire.models import Status
 
@@ -344,3 +344,15 @@ def check_what_it_got(name: str, mode: str, result: bytes, stdout: int, omitted:
     if name == "printing without end":
         assert stdout == 131072
         assert omitted > 0
+
+
+def test_loading_again_that_takes_long_hands_back_what_waits(own: Rig) -> None:
+    mini = own.spawn()
+    files = {"hello.py": "import time\ntime.sleep(3.2)\nmain = time.sleep"}
+    assert isinstance(mini.specialise(spec(entry="hello.main"), own.bundle(files)), jobs.Ready)
+    mini.job(1, b"[600]", 200)
+    mini.job(2, b"[0]", 300)
+    assert mini.done()[0].status is TIMEOUT
+    assert mini.recv()[0] == jobs.Returned(call=2, attempt=1)
+    assert isinstance(mini.recv()[0], jobs.Broken)
+    own.end(mini)
