@@ -15,6 +15,7 @@ from api.catalogue import RESERVED_RUNTIME
 from wire.errors import BadRequest
 from wire.models import (
     NAME_PATTERN,
+    AgentName,
     Count,
     Function,
     MaxWait,
@@ -27,7 +28,6 @@ from wire.models import (
     no_params,
 )
 
-Agent = Literal["python", "node", "php", "shell", "none"]
 #: A text that says something.
 Said = Annotated[str, Meta(min_length=1)]
 
@@ -37,7 +37,7 @@ def _says(text: str) -> Meta:
     return Meta(description=text)
 
 
-_AGENTS: Final[dict[str, Agent]] = {
+_AGENTS: Final = {
     "python": "python",
     "python3": "python",
     "node": "node",
@@ -65,7 +65,7 @@ class RegisterRuntime(Model, frozen=True, kw_only=True):
     run: Annotated[str, _says("the command that runs a call")] = ""
     name: Name | None = None
     contract: Literal["agent", "image", "http", "qinling"] = "agent"
-    agent: Annotated[Agent, _says("null: told by the first word of run")] | None = None
+    agent: Annotated[AgentName, _says("null: told by the first word of run")] | None = None
     env: Annotated[dict[str, str], _says("environment of installer and calls")] = {}
     network: Annotated[bool, _says("may its functions use the network")] = False
     description: Annotated[str, _says("for people")] = ""
@@ -204,7 +204,7 @@ def _free(name: str) -> str:
     return name
 
 
-def agent_of(run: str) -> Agent:
+def agent_of(run: str) -> str:
     """Return the agent that the first word of a run command asks for."""
     first = run.split(maxsplit=1)[0] if run.strip() else ""
     return _AGENTS.get(first.rpartition("/")[2], "none")

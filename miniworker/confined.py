@@ -21,7 +21,8 @@ from typing import Final
 import msgspec
 
 from miniworker import kernel, layout, processes, rlimits
-from miniworker.sandbox import SOCKET_NAME, Plan
+from miniworker.sandbox import SOCKET_NAME, NoSandbox, Plan
+from miniworker.tools import AGENTS
 
 #: Passed on to a build: how this host reaches package indexes (docs/architecture.md).
 FOR_BUILDS: Final = ("PIP_", "SSL_CERT_", "NPM_CONFIG_", "COMPOSER_")
@@ -31,6 +32,8 @@ FOR_BUILDS_TOO: Final = frozenset(
         *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
     }
 )
+#: Agents whose part the python agent's command mode takes while they have no file.
+COMMANDS_BY_PYTHON: Final = frozenset({"python", "none", "node", "php", "shell"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +93,10 @@ class ConfinedSandbox:
 
     def start(self) -> None:
         """Fork; the child confines itself and becomes the agent."""
+        name = self._plan.spec.runtime.agent
+        if name not in COMMANDS_BY_PYTHON and not self._has_agent(name):
+            hint = f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names"
+            raise NoSandbox(f"this node has no agent {name!r}", hint=hint)
         self._make_folders()
         kernel.adopt_orphans()
         if self._makes_namespaces:
@@ -204,9 +211,15 @@ class ConfinedSandbox:
         )
 
     def _agent(self) -> list[str]:
-        tools = self._places.tools
+        tools, name = self._places.tools, self._plan.spec.runtime.agent
         socket = f"{self._places.sockets}/{SOCKET_NAME}"
-        return [f"{tools}/bin/python3", f"{tools}/agents/python.py", socket]
+        if self._has_agent(name):
+            return [f"{tools}/{AGENTS}/{name}", socket]
+        return [f"{tools}/bin/python3", f"{tools}/{AGENTS}/python.py", socket]
+
+    def _has_agent(self, name: str) -> bool:
+        # What installs is a command of sh, whatever runs the calls.
+        return not self._plan.build and Path(self._settings.tools, AGENTS, name).is_file()
 
     def _execute(self, argv: list[str]) -> None:
         # Without PYTHONPATH: no module of the function may reach the agent's process.

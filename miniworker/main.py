@@ -45,13 +45,19 @@ def zygote(fd: int) -> None:
     show_default=True,
     help="Take this level of confinement instead of the strongest that works.",
 )
+@click.option(
+    "--runtimes",
+    envvar="SKEP_RUNTIMES",
+    default="",
+    help="Folders of runtimes beside skep's own, joined by ':'; their agents become usable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON, as a worker reads it.")
-def probe(folder: str, level: str, as_json: bool) -> None:
+def probe(folder: str, level: str, runtimes: str, as_json: bool) -> None:
     """Find out what this host can confine, by doing it, and print that."""
     from miniworker.probe import probe as find  # noqa: PLC0415 - as above
 
     try:
-        found = find(Path(folder), level)
+        found = find(Path(folder), level, [Path(p) for p in runtimes.split(":") if p])
     except SkepError as error:
         raise click.ClickException(f"{error.message}\n{error.hint}") from error
     click.echo(json.dumps(found, indent=None if as_json else 2))

@@ -11,9 +11,12 @@ from typing import Final
 from miniworker import agent, meeting
 from miniworker.channel import Channel
 from miniworker.sandbox import Driver, NoSandbox, Plan, Sandbox
+from wire.models import Fault
 
 #: errno of a disk, or a share of it, that is full.
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: Agents that run commands only.
+WITHOUT_HANDLERS: Final = frozenset({"none", "node", "php", "shell"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +52,7 @@ def open_sandbox(
     Raises:
         NoSandbox: it cannot be made, and nothing of it is left.
     """
+    _check_entry(plan)
     try:
         return _open(driver(plan, settings), plan, run, limits)
     except OSError as error:
@@ -76,6 +80,19 @@ def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opene
         raise
     opened.load_ms = (time.monotonic() - began) * 1000
     return opened
+
+
+def _check_entry(plan: Plan) -> None:
+    """Refuse an entry where nothing could load it."""
+    function, runtime = plan.spec.function, plan.spec.runtime
+    if function.entry and not plan.build and runtime.agent in WITHOUT_HANDLERS:
+        raise NoSandbox(
+            f"entry {function.entry!r} needs an agent that loads functions, and that of the "
+            f"runtime {runtime.name!r} is {runtime.agent!r}",
+            hint='register the runtime with "agent": "python", or give the function a run',
+            fault=Fault.FUNCTION,
+            code="entry_not_found",
+        )
 
 
 def _end(sandbox: Sandbox) -> bool:

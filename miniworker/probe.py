@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,14 +56,16 @@ ISOLATION: Final = {
 }
 
 
-def probe(folder: Path, level: str = "auto") -> dict[str, Any]:
+def probe(
+    folder: Path, level: str = "auto", more_runtimes: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Return the driver, its level, what that confines, and the settings for Spawn.
 
     Raises:
         SkepError: no level works (or not the one asked for); the message says why.
     """
     errors = []
-    for settings in _candidates(folder.absolute(), level):
+    for settings in _candidates(folder.absolute(), level, more_runtimes):
         error = _try(settings)
         if error is None:
             tools.sweep(folder.absolute(), Path(settings.tools))
@@ -87,13 +89,13 @@ def _found(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _candidates(folder: Path, level: str) -> Iterator[Settings]:
+def _candidates(folder: Path, level: str, more: Sequence[Path]) -> Iterator[Settings]:
     """Yield what may be tried, the strongest first."""
     interpreters = tools.interpreters()
     for name in LEVELS if level == "auto" else (level,):
         for interpreter in interpreters:
             for variant in _variants(name):
-                place = tools.make(folder, interpreter)
+                place = tools.make(folder, interpreter, more)
                 binds = ":".join(interpreter.binds)
                 yield Settings(level=name, tools=str(place), binds=binds, **variant)
 

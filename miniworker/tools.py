@@ -11,18 +11,24 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import runtimes
 from miniworker.layout import needs_bind
+from wire.models import AGENT_PATTERN
 
+#: Where agents are in the tools folder, each by the name of its runtime's folder.
+AGENTS: Final = "agents"
+Sources = list[tuple[Path, str]]
 LEAST_VERSION: Final = (3, 8)
 ASK_S: Final = 20
 _QUESTION: Final = """
@@ -78,16 +84,20 @@ def _ask(executable: str) -> Interpreter | None:
     return Interpreter(executable=real, version=version, binds=tuple(outer))
 
 
-def make(folder: Path, interpreter: Interpreter) -> Path:
-    """Return the tools folder of this interpreter under ``folder``, making it if need be."""
+def make(folder: Path, interpreter: Interpreter, more: Sequence[Path] = ()) -> Path:
+    """Return the tools folder of this interpreter under ``folder``, making it if need be.
+
+    ``more`` are folders of runtimes beside those that skep brings.
+    """
     place = folder.absolute() / "tools"
-    target = place / _digest(interpreter)
+    sources = _sources(more)
+    target = place / _digest(interpreter, sources)
     if target.is_dir():
         return target
     place.mkdir(parents=True, exist_ok=True, mode=0o711)
     half = Path(tempfile.mkdtemp(prefix="half-", dir=place))
     try:
-        _fill(half, interpreter)
+        _fill(half, interpreter, sources)
         half.chmod(0o755)
         _into_place(half, target)
     finally:
@@ -111,7 +121,7 @@ def sweep(folder: Path, kept: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def _fill(half: Path, interpreter: Interpreter) -> None:
+def _fill(half: Path, interpreter: Interpreter, sources: Sources) -> None:
     (half / "bin").mkdir()
     major, minor = interpreter.version[:2]
     for name in ("python3", "python", f"python{major}.{minor}"):
@@ -120,8 +130,10 @@ def _fill(half: Path, interpreter: Interpreter) -> None:
     (half / f"lib/python{major}.{minor}/site-packages").mkdir(parents=True)
     _lend_pip(half)
     (half / "agents").mkdir()
-    for source, name in _sources():
+    for source, name in sources:
         shutil.copyfile(source, half / name)
+        # It is started by its own #! line, the interpreter's files by an interpreter.
+        (half / name).chmod(0o644 if name.endswith(".py") else 0o755)
     _open_for_reading(half)
 
 
@@ -144,14 +156,20 @@ def _lend_pip(half: Path) -> None:
         (half / "bin" / name).chmod(0o755)
 
 
-def _sources() -> list[tuple[Path, str]]:
+def _sources(more: Sequence[Path]) -> Sources:
     """Return the files that skep puts into every sandbox, and their names there."""
     data = Path(next(iter(runtimes.__path__)))
     here = Path(__file__).parent
-    return [
-        (data / "python" / "agent.py", "agents/python.py"),
-        (here / "launcher.py", "launcher.py"),
-    ]
+    found = {
+        "agents/python.py": data / "python" / "agent.py",
+        "launcher.py": here / "launcher.py",
+    }
+    for folder in (data, *more):
+        for agent in sorted(folder.glob("*/agent.*")):
+            name = agent.parent.name
+            if name != "python" and re.match(AGENT_PATTERN, name):
+                found.setdefault(f"{AGENTS}/{name}", agent)
+    return [(source, name) for name, source in found.items()]
 
 
 def _open_for_reading(top: Path) -> None:
@@ -165,11 +183,11 @@ def _open_for_reading(top: Path) -> None:
                 path.chmod(0o755 if executable else 0o644)
 
 
-def _digest(interpreter: Interpreter) -> str:
+def _digest(interpreter: Interpreter, sources: Sources) -> str:
     """Return a name that changes when any of what is put in would."""
     spec = importlib.util.find_spec("pip")
     pip = Path(spec.origin) if spec is not None and spec.origin is not None else None
     parts = [repr(interpreter), repr(pip), str(pip.stat().st_mtime_ns) if pip else ""]
-    parts += [source.read_text() for source, _ in _sources()]
+    parts += [f"{name}\0{source.read_text()}" for source, name in sources]
     parts += [_RUN_PIP, _NO_PIP]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -24,6 +24,9 @@ Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 KEY_PATTERN: Final = r"^[!-~]{1,255}\Z"
 Key = Annotated[str, Meta(pattern=KEY_PATTERN)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+#: An agent by its name: ``none`` and those without a file run commands only.
+AGENT_PATTERN: Final = r"^[a-z][a-z0-9]{0,31}\Z"
+AgentName = Annotated[str, Meta(pattern=AGENT_PATTERN)]
 Count = Annotated[int, Meta(ge=0)]
 Number = Annotated[int, Meta(ge=1)]
 Timeout = Annotated[float, Meta(ge=1, le=300)]
@@ -106,7 +109,7 @@ class Runtime(Model, frozen=True, kw_only=True):
     dependencies: str = ""
     run: str = ""
     contract: Literal["agent", "image", "http", "qinling"] = "agent"
-    agent: Literal["python", "node", "php", "shell", "none"] = "none"
+    agent: AgentName = "none"
     env: dict[str, str] = {}
     network: bool = False
     description: str = ""

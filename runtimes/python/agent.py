@@ -93,6 +93,7 @@ ALONE = os.getpid() == 1
 BASE_PATH = sys.path[1:]
 #: What the host needs between calls, whatever a function puts in the place of these.
 _read, _write, _getpid, _exit, _dup2 = os.read, os.write, os.getpid, os._exit, os.dup2
+_ftruncate, _lseek = os.ftruncate, os.lseek
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _decode = json.JSONDecoder().decode
 
@@ -774,7 +775,6 @@ class Host:
     ) -> None:
         self._sandbox = sandbox
         self._handler = handler
-        self._pid = _getpid()
         fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in streams]
         self._out, self._err, self._stdout, self._stderr = fds
         self._data = fcntl.fcntl(sandbox.data, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
@@ -865,9 +865,6 @@ class Host:
         os.environ.update(_env_of(message))
         sys.stdout, sys.stderr = self._files
         result, verdict = self._handler.call(params, self._sandbox.limits["result"])
-        if _getpid() != self._pid:
-            # A fork that the function made and did not end.
-            _exit(0)
         if verdict[0] == "oom":
             # The next call shall not begin with what filled the memory.
             _exit(OOM_STATUS)
@@ -899,6 +896,9 @@ class Host:
             result, verdict = self._handler.call(params, self._sandbox.limits["result"])
             self._flush()
             packed = json.dumps(verdict).encode()
+            # Whatever the function may have written there.
+            _ftruncate(report, 0)
+            _lseek(report, 0, 0)
             _write_all(report, LENGTHS.pack(len(packed), len(result)) + packed + result)
             status = 0
         except MemoryError:
@@ -1009,14 +1009,19 @@ class Handler:
         return result, ("", "")
 
     def _value(self, params: Any) -> Any:
-        kind = type(params)
-        if kind is dict:
-            value = self._function(**params)
-        elif kind is list:
-            value = self._function(*params)
-        else:
-            value = self._function(params)
-        return self._await(value) if hasattr(type(value), "__await__") else value
+        pid, kind = _getpid(), type(params)
+        try:
+            if kind is dict:
+                value = self._function(**params)
+            elif kind is list:
+                value = self._function(*params)
+            else:
+                value = self._function(params)
+            return self._await(value) if hasattr(type(value), "__await__") else value
+        finally:
+            if _getpid() != pid:
+                # A fork that the function made and did not end: it shall not answer too.
+                _exit(0)
 
     def _await(self, value: Any) -> Any:
         """Run what an async function returned, on the one loop of this process."""
@@ -1092,6 +1097,7 @@ class Script:
 
     def run(self, report: int) -> None:
         """Be that interpreter; returns as one does, for its own end to follow."""
+        pid = os.getpid()
         _open_standard_streams(
             sys.stdout.encoding, sys.stdout.errors or "strict", through=self._unbuffered
         )
@@ -1112,7 +1118,8 @@ class Script:
             raise
         except BaseException as error:
             kind = "oom" if isinstance(error, MemoryError) else "raised"
-            _report(report, kind, _text_of(error))
+            if os.getpid() == pid:
+                _report(report, kind, _text_of(error))
             _print_exception(error)
             raise SystemExit(1) from None
 
@@ -1313,6 +1320,8 @@ def _prepare_imports(first: str, env: dict[str, str]) -> None:
     own = [os.path.abspath(p) for p in env.get("PYTHONPATH", "").split(":") if p]
     sys.path[:] = [first, *own, *BASE_PATH]
     sys.meta_path.append(Bundle(os.getcwd()))
+    # The bundle is read-only, and what is beside it is gone after the call.
+    sys.dont_write_bytecode = True
 
 
 def _open_standard_streams(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.miniworker.rig import LEVELS, Rig, probe
+from tests.miniworker.rig import LEVELS, Rig, open_folder, probe
 
 
 @pytest.fixture(scope="session", params=LEVELS)
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What the probe finds for each level."""
-    return probe(_open(tmp_path_factory.mktemp("tools")), request.param)
+    return probe(open_folder(tmp_path_factory.mktemp("tools")), request.param)
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +33,4 @@ def rig(shared: Rig) -> Iterator[Rig]:
 @pytest.fixture(scope="session")
 def strongest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The settings that a worker would use here."""
-    return probe(_open(tmp_path_factory.mktemp("best")), "auto")
-
-
-def _open(folder: Path) -> Path:
-    # A sandbox without a view of its own reaches its tools by their path on the host.
-    for parent in (folder, *folder.parents[:-2]):
-        if parent.stat().st_uid == os.geteuid():
-            parent.chmod(parent.stat().st_mode | 0o011)
-    return folder
+    return probe(open_folder(tmp_path_factory.mktemp("best")), "auto")

@@ -1,0 +1,321 @@
+"""Handlers in real sandboxes, at every level that this host has, and in both isolations."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miniworker import agent
+from miniworker.processes import descendants
+from tests.conftest import eventually
+from tests.miniworker.rig import Mini, Rig, spec
+from wire import jobs
+from wire.models import Fault, Reason, Status
+
+MODULE = """
+import asyncio, os, sys, threading, time
+print("loading", file=sys.stderr)
+count = 0
+def main(*args, **kwargs):
+    global count
+    count += 1
+    return [count, list(args), kwargs]
+def give(value): return value
+def environment(): return {k: os.environ.get(k) for k in
+    ("SKEP_CALL", "SKEP_FUNCTION", "SKEP_REVISION", "SKEP_DEADLINE_MS", "MINE", "SKEP_PARAMS")}
+def fail(text): raise ValueError(text)
+def wait(): print("so far"); print("and", end="", flush=True); time.sleep(600)
+loop = None
+async def later(x):
+    global loop
+    before, loop = loop, asyncio.get_running_loop()
+    await asyncio.sleep(0.001)
+    return [x, before is loop]
+async def fails_later(): raise KeyError("later")
+def unjson(): return {1, 2}
+def nan(): return float("nan")
+def half(): return "\\ud800"
+def prints(out, err):
+    print("o" * out, end="", flush=True)
+    sys.stderr.write("e" * err)
+    os.system("echo from a child")
+def slowly():
+    for n in range(40): print("x" * 9999, flush=True); time.sleep(0.002)
+    return "slow"
+"""
+ISOLATIONS = pytest.mark.parametrize("isolation", ["none", "fork"])
+
+
+def handler(rig: Rig, entry: str, files: dict[str, str] | None = None, **more: Any) -> Mini:
+    mini = rig.spawn()
+    bundle = rig.bundle({"hello.py": MODULE} if files is None else files)
+    ready = mini.specialise(spec(entry=entry, **more), bundle)
+    assert isinstance(ready, jobs.Ready), ready
+    return mini
+
+
+@ISOLATIONS
+@pytest.mark.parametrize(
+    ("params", "args", "kwargs"),
+    [
+        (b"{}", [], {}),
+        (b'{"a": 1, "\xc3\xa9": null}', [], {"a": 1, "é": None}),
+        (b"[1, [2]]", [1, [2]], {}),
+        (b"[]", [], {}),
+        (b'"text"', ["text"], {}),
+        (b"null", [None], {}),
+        (b"1.5", [1.5], {}),
+    ],
+)
+def test_params_are_arguments(
+    rig: Rig, isolation: str, params: bytes, args: Any, kwargs: Any
+) -> None:
+    mini = handler(rig, "hello.main", isolation=isolation)
+    outcome, result, stdout, _ = mini.call(params)
+    assert (outcome.status, outcome.result_type, stdout) == (Status.DONE, "json", "")
+    assert json.loads(result) == [1, args, kwargs]
+    assert outcome.peak_memory is not None
+
+
+def test_state_is_kept_in_one_process_and_not_by_forks(rig: Rig) -> None:
+    kept = handler(rig, "hello.main")
+    assert [json.loads(kept.call()[1])[0] for _ in range(3)] == [1, 2, 3]
+    forked = handler(rig, "hello.main", isolation="fork")
+    assert [json.loads(forked.call()[1])[0] for _ in range(3)] == [1, 1, 1]
+
+
+@ISOLATIONS
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        ({"a": [1, True]}, '{"a":[1,true]}'),
+        ("é\n", '"é\\n"'),
+        ("", '""'),
+    ],
+)
+def test_the_result_is_the_values_json(rig: Rig, isolation: str, value: Any, text: str) -> None:
+    mini = handler(rig, "hello.give", isolation=isolation)
+    assert mini.call(json.dumps([value]).encode())[1].decode() == text
+
+
+@ISOLATIONS
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [("unjson", "it returned a set that cannot be JSON"), ("nan", "float"), ("half", "")],
+)
+def test_a_value_that_json_does_not_have(
+    rig: Rig, isolation: str, entry: str, says: str
+) -> None:
+    outcome, result, _, stderr = handler(rig, f"hello.{entry}", isolation=isolation).call()
+    if not says:
+        assert result == b'"\\ud800"'
+        return
+    assert outcome.reason is not None
+    assert (outcome.status, outcome.reason.code) == (Status.FAILED, "raised")
+    assert says in outcome.reason.message
+    assert says in stderr
+
+
+@ISOLATIONS
+def test_an_exception_has_its_type_text_and_traceback(rig: Rig, isolation: str) -> None:
+    mini = handler(rig, "hello.fail", isolation=isolation)
+    outcome, result, _, stderr = mini.call(b'["no dice"]')
+    assert (outcome.status, result) == (Status.FAILED, b"")
+    assert outcome.reason == Reason(code="raised", message="ValueError: no dice")
+    assert "hello.py" in stderr
+    assert stderr.endswith("ValueError: no dice\n")
+    assert stderr.count("File ") == 1
+    long = mini.call(json.dumps(["x" * 9000]).encode())[0]
+    assert long.reason is not None
+    assert 1000 < len(long.reason.message) <= agent.MESSAGE_CHARS
+    wrong = mini.call(b"{}")[0]
+    assert wrong.reason is not None
+    assert "missing 1 required positional argument: 'text'" in wrong.reason.message
+
+
+@ISOLATIONS
+def test_async_functions_run_on_one_loop(rig: Rig, isolation: str) -> None:
+    mini = handler(rig, "hello.later", isolation=isolation)
+    assert mini.call(b"[1]")[1] == b"[1,false]"
+    assert mini.call(b"[2]")[1] == (b"[2,true]" if isolation == "none" else b"[2,false]")
+    failing = handler(rig, "hello.fails_later", isolation=isolation).call()[0]
+    assert failing.reason is not None
+    assert failing.reason.message == "KeyError: 'later'"
+
+
+@ISOLATIONS
+def test_what_it_prints_is_its_log_whoever_prints_it(rig: Rig, isolation: str) -> None:
+    mini = handler(rig, "hello.prints", isolation=isolation)
+    first = mini.call(b"[0, 0]")
+    assert (first[2], first[3]) == ("from a child\n", "loading\n")
+    outcome, result, stdout, stderr = mini.call(b"[10, 20]")
+    assert (stdout, stderr) == ("o" * 10 + "from a child\n", "e" * 20)
+    assert (result, outcome.omitted) == (b"null", 0)
+    outcome, _, stdout, stderr = mini.call(b"[300000, 10000000]")
+    assert (len(stdout), len(stderr)) == (131072, 131072)
+    assert stdout.endswith("from a child\n")
+    assert outcome.omitted == 300_000 + 13 + 10_000_000 - 2 * 131072
+    assert mini.call(b"[0, 0]")[2:] == ("from a child\n", "")
+
+
+@ISOLATIONS
+def test_what_is_printed_over_time_is_of_its_own_call(rig: Rig, isolation: str) -> None:
+    mini = handler(rig, "hello.slowly", isolation=isolation)
+    for _ in range(3):
+        outcome, result, stdout, _ = mini.call()
+        assert result == b'"slow"'
+        assert len(stdout) + outcome.omitted == 400_000
+
+
+@ISOLATIONS
+def test_a_call_over_its_time_keeps_its_log_and_its_sandbox(rig: Rig, isolation: str) -> None:
+    mini = handler(rig, "hello.wait", isolation=isolation)
+    for _ in range(2):
+        outcome, _, stdout, stderr = mini.call(timeout_ms=300)
+        assert (outcome.status, stdout) == (Status.TIMEOUT, "so far\nand")
+        # Loaded again for the second one.
+        assert stderr == "loading\n"
+    why = Reason(code="cancelled", message="by its caller")
+    mini.job(1)
+    eventually(lambda: len(descendants(mini.pid)) > 1)
+    mini.send(jobs.Cancel(call=1, attempt=1, reason=why))
+    message, _ = mini.recv()
+    if isinstance(message, jobs.Done):
+        assert (message.outcome.status, message.outcome.reason) == (Status.CANCELLED, why)
+    else:
+        assert message == jobs.Returned(call=1, attempt=1)
+    mini.stop()
+
+
+def test_a_call_behind_one_that_is_killed_has_all_its_time(rig: Rig) -> None:
+    source = "import time\ntime.sleep(0.4)\ndef main(s): time.sleep(s); return s\n"
+    mini = handler(rig, "hello.main", {"hello.py": source})
+    mini.job(1, b"[600]", 200)
+    for call in (2, 3):
+        mini.job(call, b"[0]", 300)
+    assert mini.done()[0].status is Status.TIMEOUT
+    # Loading again takes longer than they may run.
+    assert [mini.done()[0].status for _ in range(2)] == [Status.DONE] * 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "files", "value"),
+    [
+        ("hello.main", {"hello.py": "from .other import V\ndef main(): return V"}, 7),
+        ("hello.main", {"hello.py": "from other import V\ndef main(): return V"}, 7),
+        ("hello:main", {"hello.py": "def main(): return __name__"}, "function.hello"),
+        ("a.b.main", {"a/b.py": "def main(): return __name__"}, "function.a.b"),
+        ("function.main", {"function.py": "def main(): return __name__"}, "function"),
+        (
+            "hello.main",
+            {"__init__.py": "W = 8", "hello.py": "from . import W\ndef main(): return W"},
+            8,
+        ),
+    ],
+)
+def test_where_an_entry_is_found(
+    rig: Rig, entry: str, files: dict[str, str], value: Any
+) -> None:
+    mini = handler(rig, entry, {"other.py": "V = 7", **files})
+    assert json.loads(mini.call()[1]) == value
+
+
+@ISOLATIONS
+@pytest.mark.parametrize(
+    ("entry", "source", "says", "log"),
+    [
+        ("hello.main", "import nothing_such", "No module named 'nothing_such'", "Traceback"),
+        ("hello.main", "1 / 0", "hello.main: ZeroDivisionError: division by zero", "hello.py"),
+        ("hello.main", "def f(:", "SyntaxError", "hello.py"),
+        ("hello.main", "def other(): pass", "no function 'main'; it has other", ""),
+        ("hello.main", "main = 3", "it has nothing that can be called", ""),
+        ("missing.main", "", "No module named 'missing'", ""),
+        ("main", "", "is not module.function", ""),
+        ("hello.main", "import sys; sys.exit(3)", "SystemExit: 3", ""),
+        ("hello.main", "import os; os._exit(3)", "ended while it was loaded", ""),
+        ("hello.main", "import ctypes; ctypes.string_at(0)", "SIGSEGV", ""),
+        ("hello.main", "print('x' * 10000000); 1 / 0", "ZeroDivisionError", "division by zero"),
+        ("hello.main", "import os; os.closerange(3, 4096)", "while it was loaded", ""),
+        ("hello.main", "x = bytearray(400 << 20)", "MemoryError", ""),
+    ],
+)
+def test_what_cannot_be_loaded_says_why(
+    rig: Rig, isolation: str, entry: str, source: str, says: str, log: str
+) -> None:
+    mini = rig.spawn()
+    order = spec(entry=entry, isolation=isolation)
+    broken = mini.specialise(order, rig.bundle({"hello.py": source}))
+    assert isinstance(broken, jobs.Broken)
+    assert (broken.fault, broken.reason.code) == (Fault.FUNCTION, "entry_not_found")
+    assert says in broken.reason.message
+    assert log in broken.log
+    assert rig.exit_of(mini.name).status == 0
+
+
+def test_an_entry_needs_an_agent_that_loads(rig: Rig) -> None:
+    mini = rig.spawn()
+    order = spec(entry="hello.main", runtime={"agent": "node"})
+    broken = mini.specialise(order, rig.bundle({"hello.py": MODULE}))
+    assert isinstance(broken, jobs.Broken)
+    assert (broken.fault, broken.reason.code) == (Fault.FUNCTION, "entry_not_found")
+    assert "'node'" in broken.reason.message
+    assert '"agent": "python"' in broken.reason.message
+
+
+@ISOLATIONS
+def test_the_environment_of_a_call(rig: Rig, isolation: str) -> None:
+    mini = handler(rig, "hello.environment", env={"MINE": "mine"}, isolation=isolation)
+    for call in (1, 2):
+        mini.job(call, b"{}", 9000)
+        seen = json.loads(mini.done()[1])
+        assert seen == {
+            "SKEP_CALL": str(call),
+            "SKEP_FUNCTION": "f",
+            "SKEP_REVISION": "3",
+            "SKEP_DEADLINE_MS": "9000",
+            "MINE": "mine",
+            "SKEP_PARAMS": None,
+        }
+
+
+def test_large_params_and_results(rig: Rig) -> None:
+    mini = handler(rig, "hello.give")
+    for size in (60_000, 70_000, 6_000_000):
+        params = json.dumps(["x" * size]).encode()
+        assert len(mini.call(params)[1]) == size + 2
+
+
+def test_a_handler_comes_before_the_runtimes_run(rig: Rig) -> None:
+    mini = rig.spawn()
+    order = spec(entry="hello.main", runtime={"run": "no-such-program"})
+    assert isinstance(mini.specialise(order, rig.bundle({"hello.py": MODULE})), jobs.Ready)
+    assert mini.call()[0].status is Status.DONE
+
+
+@ISOLATIONS
+def test_a_host_killed_from_outside_is_followed_by_another(rig: Rig, isolation: str) -> None:
+    source = "import subprocess\ndef main(s): return subprocess.call(['sleep', s])"
+    mini = handler(rig, "hello.main", {"hello.py": source}, isolation=isolation)
+    mini.job(1, b'["600"]')
+    eventually(lambda: [p for p in descendants(mini.pid) if _argv(p)[0] == "sleep"])
+    # Behind bwrap, which is no part of it: the first process, the host.
+    below = [p for p in descendants(mini.pid) if "python3" in _argv(p)[0]]
+    os.kill(sorted(below)[1], signal.SIGKILL)
+    outcome = mini.done()[0]
+    assert outcome.reason is not None
+    assert (outcome.status, outcome.reason.code) == (Status.FAILED, "signal")
+    assert mini.call(b'["0"]')[0].status is Status.DONE
+    mini.stop()
+
+
+def _argv(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return [""]
