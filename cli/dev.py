@@ -43,7 +43,10 @@ def dev(
     prepare: bool,
     **options: Any,
 ) -> None:
-    """Register the folder PATH, and again whenever it changes; print the logs of its calls.
+    """Register a folder anew at every change; show its calls.
+
+    PATH is registered, and again whenever something in it changes; what its calls wrote is
+    printed as they end.
 
     A runtime that skep comes with is registered if it is not yet. Ctrl-C ends it; the
     function stays.

@@ -5,7 +5,9 @@ It is imported when it is first needed: a command that prints one line starts wi
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +56,21 @@ def show(drawn: Sequence[Line]) -> None:
         return
     for line in drawn:
         click.echo("".join(text for text, _ in line).rstrip())
+
+
+def prose(text: str, indent: int = 0) -> str:
+    """Wrap what is said on stderr between words where a person reads it, else leave it."""
+    if not is_person(err=True):
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = [
+        textwrap.fill(
+            line, max(width, indent + 20), initial_indent=" " * indent,
+            subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
+        )
+        for line in text.splitlines()
+    ]  # fmt: skip
+    return "\n".join(lines).lstrip()
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ import click
 from cli import showing
 from cli.display import is_person, table
 from cli.naming import FUNCTION
-from cli.options import Group, connected, print_json, say, shared
+from cli.options import Group, connected, print_json, shared
 from cli.starter import new
 from cli.tables import Cell, Column
 from cli.upload import register, update
@@ -36,7 +36,7 @@ _REVISIONS: Final = (
 @click.group(cls=Group)
 @shared()
 def function() -> None:
-    """Register, list, show, update, download or remove functions; start a new one."""
+    """Register, list, show, update, remove functions; start one."""
 
 
 for command in (register, update, new):
@@ -142,7 +142,7 @@ def download(ctx: click.Context, name: str, output: Path | None, revision: int |
         dest = output or _unused(client, name, revision)
         client.download_function(name, dest, revision)
     print_json({"path": str(dest)}) if target.json else click.echo(dest)
-    say(f"{size(dest.stat().st_size)} written")
+    target.say(f"{size(dest.stat().st_size)} written")
 
 
 def _unused(client: Client, name: str, revision: int | None) -> Path:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from cli import near
+from cli.display import prose
 from skep import Client, NotReachable, SkepError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,6 +40,11 @@ class Target:
         """Return a client that does not try again: people at a terminal would rather know."""
         return Client(self.url, token=self.token, timeout=timeout, retries=0)
 
+    def say(self, text: str) -> None:
+        """Print what only people want to know beside the answer."""
+        if not self.json:
+            say(text)
+
 
 class Command(click.Command):
     """A command whose option ``--foo-bar`` is also ``SKEP_FOO_BAR``, and whose errors help."""
@@ -55,7 +61,7 @@ class Command(click.Command):
             return super().invoke(ctx)
         except SkepError as error:
             target = target_of(ctx)
-            _print_error(error, _hint(error, target, ctx), as_json=target.json)
+            _report(error, _hint(error, target, ctx), as_json=target.json)
             sys.exit(exit_code(error))
         except KeyboardInterrupt:
             say("")
@@ -185,10 +191,15 @@ def _names(error: SkepError, target: Target, ctx: click.Context) -> list[str]:
     return near.like(given, known)
 
 
-def _print_error(error: SkepError, hint: str, *, as_json: bool) -> None:
+def print_error(error: SkepError, hint: str) -> None:
+    """Print an error for people, and what to do about it."""
+    say(f"{click.style('error', fg='red')}: {prose(f'{error.message} [{error.code}]', 7)}")
+    if hint:
+        say(f"hint:  {prose(hint, 7)}")
+
+
+def _report(error: SkepError, hint: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"error": {**error.as_dict(), "hint": hint}}), err=True)
-        return
-    say(f"{click.style('error', fg='red')}: {error.message} [{error.code}]")
-    if hint:
-        say(f"hint:  {hint}")
+    else:
+        print_error(error, hint)

@@ -12,7 +12,7 @@ import click
 from cli import showing
 from cli.display import is_person, table
 from cli.naming import RUNTIME
-from cli.options import Group, connected, print_json, say, shared
+from cli.options import Group, connected, print_json, shared
 from cli.tables import Cell, Column
 
 #: The runtimes that skep comes with lie beside its packages, installed or not.
@@ -35,12 +35,15 @@ def runtime() -> None:
 @shared()
 @click.pass_context
 def register(ctx: click.Context, source: str) -> None:
-    """Register a runtime that skep comes with (NAME), or one described by a JSON FILE."""
+    """Register a runtime.
+
+    NAME is one that skep comes with; FILE describes one as JSON.
+    """
     description = load(source)
     with connected(ctx) as (target, client):
         answer = client.register_runtime(description)
     print_json(answer) if target.json else click.echo(answer["name"])
-    say(f"runtime {answer['name']}, revision {answer['revision']}")
+    target.say(f"runtime {answer['name']}, revision {answer['revision']}")
 
 
 @runtime.command("list")

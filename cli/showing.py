@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cli.display import facts, is_person
-from cli.options import exit_code, print_json, say
+from cli.options import exit_code, print_error, print_json
 from cli.tables import Cell
 from cli.words import ago, seconds_at, size
 from skep import SkepError
@@ -57,8 +57,6 @@ def each(given: Iterable[str], act: Callable[[str], None]) -> int:
             act(name)
             click.echo(name)
         except SkepError as error:
-            say(f"{click.style('error', fg='red')}: {error.message} [{error.code}]")
-            if error.hint:
-                say(f"hint:  {error.hint}")
+            print_error(error, error.hint)
             status = exit_code(error)
     return status

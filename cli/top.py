@@ -34,7 +34,7 @@ _WIDTH: Final = 120
 @shared()
 @click.pass_context
 def top(ctx: click.Context, once: bool, interval: float) -> None:
-    """Show workers, queues, running calls and the latest ends, live. q or Ctrl-C quits.
+    """Watch workers, queues and calls live; q quits.
 
     Where no terminal reads it, and with --once or --json, one snapshot is printed.
     """

@@ -269,7 +269,7 @@ def test_completion_offers_commands_and_names_and_is_silent_when_skep_is_away(
              "_SKEP_COMPLETE": "bash_complete", "COMP_WORDS": "skep invoke d"},
         capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
-    assert (away.returncode, away.stdout, away.stderr) == (0, "", "")
+    assert (away.returncode, away.stdout.strip(), away.stderr) == (0, "", "")
 
 
 def test_top_lives_through_the_death_of_skep_and_says_so(tmp_path: Path) -> None:
@@ -295,5 +295,9 @@ def test_a_new_function_passes_its_own_test_and_runs(hive: Up, tmp_path: Path) -
             timeout=50, check=False,
         )  # fmt: skip
         assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert skep(hive, "runtime", "register", "python").returncode == 0
+    result(hive, "function", "register", "hello", str(tmp_path / "hello"))
+    assert json.loads(result(hive, "invoke", "hello", "name=Ada")) == {"hello": "Ada"}
+    assert json.loads(result(hive, "invoke", "hello")) == {"hello": "world"}
     again = skep(hive, "function", "new", "hello", "-o", str(tmp_path / "hello"))
     assert (again.returncode, "not empty" in again.stderr) == (2, True)
