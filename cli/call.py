@@ -62,7 +62,8 @@ def list_(
     query = {key: value for key, value in filters.items() if value is not None}
     with connected(ctx) as (target, client):
         if follow:
-            for one in following.changes(client, query, limit):
+            status = query.pop("status", None)
+            for one in following.changes(client, query, limit, status):
                 _line(one, as_json=target.json, quiet=quiet)
             return
         found = client.calls(order="desc" if desc else "asc", limit=limit, **query)
@@ -154,9 +155,12 @@ def wait(ctx: click.Context, number: int, timeout: float | None) -> None:
 def cancel(ctx: click.Context, numbers: tuple[int, ...]) -> None:
     """End calls. Prints the status that each has now."""
     with connected(ctx) as (target, client):
-        for number in numbers:
-            record = client.cancel(number)
-            print_json(record) if target.json else click.echo(record["status"])
+        records = [client.cancel(number) for number in numbers]
+    if target.json:
+        print_json(records if len(records) > 1 else records[0])
+        return
+    for record in records:
+        click.echo(record["status"])
 
 
 @call.command()

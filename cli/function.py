@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from cli import showing
-from cli.display import is_person, table
+from cli.display import is_person, table, working
 from cli.naming import FUNCTION
 from cli.options import Group, connected, print_json, shared
 from cli.starter import new
@@ -56,7 +56,8 @@ def list_(ctx: click.Context, quiet: bool, is_long: bool) -> None:
         if quiet or not (is_long or (is_person() and not target.json)):
             showing.names(found, as_json=target.json)
             return
-        records = [client.get_function(name) for name in found]
+        with working("reading"):
+            records = [client.get_function(name) for name in found]
     print_json(records) if target.json else table(_COLUMNS, list(map(_row, records)))
 
 
@@ -94,8 +95,8 @@ def show(ctx: click.Context, name: str, revision: int | None) -> None:
 @click.pass_context
 def remove(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Remove functions. Calls that were accepted before still run."""
-    with connected(ctx) as (_, client):
-        status = showing.each(names, client.delete_function)
+    with connected(ctx) as (target, client):
+        status = showing.each(names, client.delete_function, as_json=target.json)
     sys.exit(status)
 
 

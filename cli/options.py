@@ -83,6 +83,15 @@ class Group(Command, click.Group):
         found = super().get_command(ctx, cmd_name)
         return found or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for another command line's word, say what it is here."""
+        here = near.ELSEWHERE.get(args[0])
+        if here and ctx.parent is None and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(f"there is no command {args[0]!r}; try: skep {here}", ctx)
+        return super().resolve_command(ctx, args)
+
 
 def exit_code(error: SkepError) -> int:
     """Return 2 for what the caller must change, 3 for what another time may go well."""

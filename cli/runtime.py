@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from cli import showing
-from cli.display import is_person, table
+from cli.display import is_person, table, working
 from cli.naming import RUNTIME
 from cli.options import Group, connected, print_json, shared
 from cli.tables import Cell, Column
@@ -59,7 +59,8 @@ def list_(ctx: click.Context, quiet: bool, is_long: bool) -> None:
         if quiet or not (is_long or (is_person() and not target.json)):
             showing.names(found, as_json=target.json)
             return
-        records = [client.runtime(name) for name in found]
+        with working("reading"):
+            records = [client.runtime(name) for name in found]
     print_json(records) if target.json else table(_COLUMNS, list(map(_row, records)))
 
 
@@ -91,8 +92,8 @@ def show(ctx: click.Context, name: str) -> None:
 @click.pass_context
 def remove(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Remove runtimes that no function uses."""
-    with connected(ctx) as (_, client):
-        status = showing.each(names, client.delete_runtime)
+    with connected(ctx) as (target, client):
+        status = showing.each(names, client.delete_runtime, as_json=target.json)
     sys.exit(status)
 
 

@@ -49,14 +49,21 @@ def names(found: Iterable[str], *, as_json: bool) -> None:
         click.echo("".join(f"{name}\n" for name in found), nl=False)
 
 
-def each(given: Iterable[str], act: Callable[[str], None]) -> int:
-    """Do something for every name; return 0, or the exit code of the last that failed."""
-    status = 0
+def each(given: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> int:
+    """Remove every name; return 0, or the exit code of the last that could not be."""
+    status, removed, errors = 0, [], []
     for name in given:
         try:
             act(name)
-            click.echo(name)
         except SkepError as error:
-            print_error(error, error.hint)
             status = exit_code(error)
+            errors.append({"name": name, **error.as_dict()})
+            if not as_json:
+                print_error(error, error.hint)
+            continue
+        removed.append(name)
+        if not as_json:
+            click.echo(name)
+    if as_json:
+        print_json({"removed": removed, "errors": errors})
     return status

@@ -122,6 +122,8 @@ def test_a_function_is_updated_downloaded_and_removed(hive: Up, tmp_path: Path) 
     again = skep(hive, "function", "remove", "f", "echoo", "dice2")
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.count("unknown_function") == 3
+    as_json = json.loads(skep(hive, "function", "rm", "f", "--json").stdout)
+    assert (as_json["removed"], as_json["errors"][0]["code"]) == ([], "unknown_function")
 
 
 @pytest.mark.usefixtures("functions")
@@ -242,6 +244,19 @@ def test_following_calls_shows_them_as_they_begin_and_end(hive: Up) -> None:
     with terminal("call", "list", "-f", "-n", "1", SKEP_URL=hive.url, columns=200) as screen:
         number = result(hive, "invoke", "slow", "s=1", "--async").strip()
         screen.until(f"{number}  RUNNING", f"{number}  DONE", "slept")
+        screen.type("\x03")
+        assert screen.ended() == 130
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_followed_status_is_seen_whenever_a_call_comes_to_it(hive: Up) -> None:
+    options = ("-f", "-n", "1", "--status", "done")
+    with terminal("call", "list", *options, SKEP_URL=hive.url, columns=200) as screen:
+        screen.until("DONE")
+        slow = result(hive, "invoke", "slow", "s=2", "--async").strip()
+        fast = result(hive, "invoke", "echo", "--async").strip()
+        shown = screen.until(f"{fast}  DONE", f"{slow}  DONE")
+        assert "RUNNING" not in shown
         screen.type("\x03")
         assert screen.ended() == 130
 
