@@ -39,7 +39,7 @@ def top(ctx: click.Context, once: bool, interval: float) -> None:
     Where no terminal reads it, and with --once or --json, one snapshot is printed.
     """
     target = target_of(ctx)
-    if target.json or once or not is_person():
+    if target.json or once or not is_person() or os.environ.get("TERM", "dumb") == "dumb":
         _once(target)
         return
     try:
