@@ -179,6 +179,22 @@ def test_tables_fit_their_terminal_with_colour_and_without(hive: Up, columns: in
 
 
 @pytest.mark.usefixtures("functions")
+@pytest.mark.parametrize(
+    "words",
+    [("call", "show", "1"), ("function", "show", "dice"), ("call", "explain", "1"),
+     ("top", "--once"), ("call", "show", "1", "--no-color")],
+)  # fmt: skip
+def test_records_fit_their_terminal(hive: Up, words: tuple[str, ...]) -> None:
+    skep(hive, "invoke", "dice", "roll=1d1")
+    with terminal(*words, columns=80, SKEP_URL=hive.url) as screen:
+        assert screen.ended() == 0
+    assert max(map(len, screen.text.splitlines())) <= 80
+    assert len(screen.text.splitlines()) > 5
+    has_styles = words[-1] != "--no-color" and words[1] != "explain"
+    assert bool(STYLES.search(screen.raw)) == has_styles
+
+
+@pytest.mark.usefixtures("functions")
 @pytest.mark.parametrize("columns", [80, 200])
 def test_top_is_live_quits_on_q_and_leaves_the_terminal_as_it_was(
     hive: Up, columns: int
