@@ -36,7 +36,7 @@ _SHOWN: Final = 60
 @click.group(cls=Group)
 @shared()
 def call() -> None:
-    """List, show, wait for, cancel or explain calls; read their logs."""
+    """List, show, wait for, cancel, explain calls; read logs."""
 
 
 @call.command("list")
@@ -55,11 +55,15 @@ def call() -> None:
 def list_(
     ctx: click.Context, /, limit: int, desc: bool, follow: bool, quiet: bool, **filters: Any
 ) -> None:
-    """List calls, the newest first; with -f a line whenever one begins or ends."""
+    """List calls, the newest first.
+
+    With -f, a line is printed whenever a call begins or changes, until Ctrl-C.
+    """
     query = {key: value for key, value in filters.items() if value is not None}
     with connected(ctx) as (target, client):
         if follow:
-            for one in following.changes(client, query, limit):
+            status = query.pop("status", None)
+            for one in following.changes(client, query, limit, status):
                 _line(one, as_json=target.json, quiet=quiet)
             return
         found = client.calls(order="desc" if desc else "asc", limit=limit, **query)
@@ -117,7 +121,10 @@ def show(ctx: click.Context, number: int) -> None:
 @shared()
 @click.pass_context
 def logs(ctx: click.Context, number: int, follow: bool) -> None:
-    """Print what a call wrote: its stdout to stdout, its stderr to stderr."""
+    """Print what a call wrote beside its result.
+
+    Its stdout goes to stdout, its stderr to stderr.
+    """
     with connected(ctx) as (target, client):
         found = following.logs(client, number) if follow else client.logs(number)
     if target.json:
@@ -135,7 +142,7 @@ def logs(ctx: click.Context, number: int, follow: bool) -> None:
 @shared()
 @click.pass_context
 def wait(ctx: click.Context, number: int, timeout: float | None) -> None:
-    """Wait until a call has ended; print its result as invoke does."""
+    """Wait for the end of a call; print its result."""
     with connected(ctx) as (target, client):
         record = waiting.for_end(client, client.call(number), timeout)
     sys.exit(waiting.show(record, as_json=target.json))
@@ -148,9 +155,12 @@ def wait(ctx: click.Context, number: int, timeout: float | None) -> None:
 def cancel(ctx: click.Context, numbers: tuple[int, ...]) -> None:
     """End calls. Prints the status that each has now."""
     with connected(ctx) as (target, client):
-        for number in numbers:
-            record = client.cancel(number)
-            print_json(record) if target.json else click.echo(record["status"])
+        records = [client.cancel(number) for number in numbers]
+    if target.json:
+        print_json(records if len(records) > 1 else records[0])
+        return
+    for record in records:
+        click.echo(record["status"])
 
 
 @call.command()
@@ -158,7 +168,10 @@ def cancel(ctx: click.Context, numbers: tuple[int, ...]) -> None:
 @shared()
 @click.pass_context
 def explain(ctx: click.Context, number: int) -> None:
-    """Say why a call was cold or warm, why that node, what took long, which limit it met."""
+    """Say why a call went as it did.
+
+    Why it was cold or warm, why that node, how long each stage took, which limit it met.
+    """
     with connected(ctx) as (target, client):
         record: Any = client.call(number)
     now, width = time.time(), min(100, shutil.get_terminal_size().columns)

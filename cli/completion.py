@@ -17,15 +17,15 @@ VARIABLE: Final = "_SKEP_COMPLETE"
 @shared()
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print the completion script of a shell.
+    """Print the completion script of a shell.
 
     It also completes the names of functions and runtimes and the numbers of calls, by asking
     the api; if that is away, nothing is offered.
 
     \b
-      bash:  source <(skep completion bash)             in ~/.bashrc
-      zsh:   source <(skep completion zsh)              in ~/.zshrc, after compinit
-      fish:  skep completion fish | source              in ~/.config/fish/config.fish
-    """
+      ~/.bashrc                    source <(skep completion bash)
+      ~/.zshrc, after compinit     source <(skep completion zsh)
+      ~/.config/fish/config.fish   skep completion fish | source
+    """  # noqa: D301 (click wants the character)
     made: Any = get_completion_class(shell)
     click.echo(made(ctx.find_root().command, {}, "skep", VARIABLE).source())

@@ -61,7 +61,10 @@ class DemoScreen(Screen):
 @click.option("--sandbox", default="auto", show_default=True,
               type=click.Choice(["auto", "process"]), help="What confines dice.")  # fmt: skip
 def demo(sandbox: Literal["auto", "process"]) -> None:
-    """Start all on free ports in a temporary folder, roll dice, stop, leave nothing."""
+    """See it work: start all, roll dice, stop, leave nothing.
+
+    It takes free ports and a temporary folder.
+    """
     screen = DemoScreen()
     with tempfile.TemporaryDirectory(prefix="skep-demo-") as path:
         screen.begin(Path(path))

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from cli import sending, settings
+from cli.display import prose
 from cli.following import Follower, line
 from cli.naming import RUNTIME
 from cli.options import Command, shared, target_of
@@ -43,7 +44,10 @@ def dev(
     prepare: bool,
     **options: Any,
 ) -> None:
-    """Register the folder PATH, and again whenever it changes; print the logs of its calls.
+    """Register a folder anew at every change; show its calls.
+
+    PATH is registered, and again whenever something in it changes; what its calls wrote is
+    printed as they end.
 
     A runtime that skep comes with is registered if it is not yet. Ctrl-C ends it; the
     function stays.
@@ -108,7 +112,7 @@ class Bench:
         except NotReachable as error:
             trouble = f"{error.message}; still trying"
         except SkepError as error:
-            hint = f"\n          hint: {error.hint}" if error.hint else ""
+            hint = f"\nhint: {error.hint}" if error.hint else ""
             trouble = f"{error.message} [{error.code}]{hint}"
         except click.UsageError as error:
             trouble = error.message
@@ -116,7 +120,7 @@ class Bench:
             self._trouble.pop(act.__name__, None)
             return
         if self._trouble.get(act.__name__) != trouble:
-            self._tell(click.style("error", fg="red") + f"    {trouble}")
+            self._tell(click.style("error", fg="red") + f"    {prose(trouble, 19)}")
         self._trouble[act.__name__] = trouble
 
     def _look(self) -> None:

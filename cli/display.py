@@ -5,18 +5,26 @@ It is imported when it is first needed: a command that prints one line starts wi
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cli.tables import Column, Line, Row, lines
+from cli.tables import Column, Line, Row
+from cli.tables import lines as laid_out
+from cli.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+#: Where the texts of labelled facts begin, in columns.
+_LABEL: Final = 17
 
 
 def is_person(*, err: bool = False) -> bool:
@@ -40,7 +48,7 @@ def console(*, err: bool = False) -> Console:
 def table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """Print a table: fitted to a terminal for people, else tab-separated and whole."""
     if is_person():
-        show(lines(columns, rows, console().width))
+        show(laid_out(columns, rows, console().width))
         return
     click.echo("\t".join(column.title for column in columns))
     for row in rows:
@@ -56,13 +64,31 @@ def show(drawn: Sequence[Line]) -> None:
         click.echo("".join(text for text, _ in line).rstrip())
 
 
+def prose(text: str, indent: int = 0, *, err: bool = True) -> str:
+    """Wrap a text between words where a person reads it, else leave it."""
+    if not is_person(err=err):
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = [
+        textwrap.fill(
+            line, max(width, indent + 20), initial_indent=" " * indent,
+            subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
+        )
+        for line in text.splitlines()
+    ]  # fmt: skip
+    return "\n".join(lines).lstrip()
+
+
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
     """Print labelled facts, aligned; a text of several lines stays in its column."""
     for label, text in pairs:
-        first, *others = text.splitlines() or [""]
-        click.echo(f"{click.style(f'{label:<16}', bold=True)} {first}".rstrip())
-        for line in others:
-            click.echo(f"{'':<16} {line}".rstrip())
+        lines = text.splitlines() or [""]
+        if is_person():
+            safe = "\n".join(map(printable, lines))
+            lines = [line.strip() for line in prose(safe, _LABEL, err=False).splitlines()]
+        click.echo(f"{click.style(f'{label:<{_LABEL - 1}}', bold=True)} {lines[0]}".rstrip())
+        for line in lines[1:]:
+            click.echo(f"{'':<{_LABEL}}{line}".rstrip())
 
 
 class Work:

@@ -33,7 +33,9 @@ _PORT: Final = 3000
 @shared()
 @click.pass_context
 def doctor(ctx: click.Context, data: Path | None) -> None:
-    """Check Python, sandboxes, Docker, ports, disk and versions; say how to mend each.
+    """Check this machine; say how to mend what is wrong.
+
+    Python, bubblewrap, user namespaces, Docker, pip, disk, ports, versions and workers.
 
     Exits with 1 if a check failed; a warning is something that can be lived with.
     """

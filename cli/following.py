@@ -31,9 +31,9 @@ class Follower:
         self._after = after
         self._open: dict[int, str] = {}
 
-    def recent(self, count: int) -> list[Call]:
+    def recent(self) -> list[Call]:
         """Return the newest calls, oldest first; what follows comes after them."""
-        found = self._client.calls(order="desc", limit=count, **self._query)[::-1]
+        found = self._client.calls(order="desc", limit=_PAGE, **self._query)[::-1]
         return [self._noted(one) for one in found]
 
     def skip(self) -> None:
@@ -71,10 +71,22 @@ class Follower:
         return one
 
 
-def changes(client: Client, query: Mapping[str, Any], count: int) -> Iterator[Call]:
-    """Give the newest calls, then every one that begins or changes, without end."""
+def changes(
+    client: Client, query: Mapping[str, Any], count: int, status: str | None = None
+) -> Iterator[Call]:
+    """Give the newest calls, then every one that begins or changes, without end.
+
+    The status is looked at here: a call that is not there yet may come to it.
+    """
     follower = Follower(client, query)
-    yield from follower.recent(count)
+    recent = [one for one in follower.recent() if status in (None, one["status"])]
+    yield from recent[-count:]
+    for found in _looks(follower):
+        yield from (one for one in found if status in (None, one["status"]))
+
+
+def _looks(follower: Follower) -> Iterator[list[Call]]:
+    """Give what each look finds; while skep is away, say so once and go on."""
     is_away = False
     while True:
         time.sleep(PAUSE_S)
@@ -88,7 +100,7 @@ def changes(client: Client, query: Mapping[str, Any], count: int) -> Iterator[Ca
         if is_away:
             say("(skep is back)")
         is_away = False
-        yield from found
+        yield found
 
 
 def logs(client: Client, number: int) -> Logs:

@@ -10,9 +10,9 @@ from typing import Any, Final
 import click
 
 from cli import showing
-from cli.display import is_person, table
+from cli.display import is_person, table, working
 from cli.naming import FUNCTION
-from cli.options import Group, connected, print_json, say, shared
+from cli.options import Group, connected, print_json, shared
 from cli.starter import new
 from cli.tables import Cell, Column
 from cli.upload import register, update
@@ -36,7 +36,7 @@ _REVISIONS: Final = (
 @click.group(cls=Group)
 @shared()
 def function() -> None:
-    """Register, list, show, update, download or remove functions; start a new one."""
+    """Register, list, show, update, remove functions; start one."""
 
 
 for command in (register, update, new):
@@ -56,7 +56,8 @@ def list_(ctx: click.Context, quiet: bool, is_long: bool) -> None:
         if quiet or not (is_long or (is_person() and not target.json)):
             showing.names(found, as_json=target.json)
             return
-        records = [client.get_function(name) for name in found]
+        with working("reading"):
+            records = [client.get_function(name) for name in found]
     print_json(records) if target.json else table(_COLUMNS, list(map(_row, records)))
 
 
@@ -94,8 +95,8 @@ def show(ctx: click.Context, name: str, revision: int | None) -> None:
 @click.pass_context
 def remove(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Remove functions. Calls that were accepted before still run."""
-    with connected(ctx) as (_, client):
-        status = showing.each(names, client.delete_function)
+    with connected(ctx) as (target, client):
+        status = showing.each(names, client.delete_function, as_json=target.json)
     sys.exit(status)
 
 
@@ -142,7 +143,7 @@ def download(ctx: click.Context, name: str, output: Path | None, revision: int |
         dest = output or _unused(client, name, revision)
         client.download_function(name, dest, revision)
     print_json({"path": str(dest)}) if target.json else click.echo(dest)
-    say(f"{size(dest.stat().st_size)} written")
+    target.say(f"{size(dest.stat().st_size)} written")
 
 
 def _unused(client: Client, name: str, revision: int | None) -> Path:

@@ -37,7 +37,7 @@ def invoke(
     idempotency_key: str | None,
     **limits: Any,
 ) -> None:
-    r"""Call FUNCTION and print the bare result.
+    """Call FUNCTION and print the bare result.
 
     The params are one JSON text, or KEY=VALUE pairs whose values are JSON if they are JSON
     and text otherwise, or a file (-f FILE, @FILE; - is stdin). Without any: {}.
@@ -46,7 +46,7 @@ def invoke(
       skep invoke dice '{"roll": "4d6"}'
       skep invoke dice roll=4d6
       skep invoke dice -f params.json --timeout 30
-    """
+    """  # noqa: D301 (click wants the character)
     names = {"timeout": "timeout", "max_wait": "maxWait", "revision": "revision"}
     options = {names[key]: value for key, value in limits.items() if value is not None}
     given = params.read(words, file)

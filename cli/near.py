@@ -13,6 +13,31 @@ _HOLDERS: Final = {
     UNKNOWN_FUNCTION: ("function", "name"),
     UNKNOWN_RUNTIME: ("runtime", "name"),
 }
+#: Words of other command lines (docker, faas-cli) -> what does that here.
+ELSEWHERE: Final = {
+    "ps": "call list",
+    "logs": "call logs",
+    "wait": "call wait",
+    "kill": "call cancel",
+    "deploy": "function register",
+    "push": "function register",
+    "update": "function update",
+    "new": "function new",
+    "list": "function list",
+    "ls": "function list",
+    "describe": "function show",
+    "inspect": "function show",
+    "remove": "function remove",
+    "rm": "function remove",
+    "images": "runtime list",
+    "store": "runtime list",
+    "nodes": "worker list",
+    "run": "invoke",
+    "info": "doctor",
+    "stats": "top",
+    "version": "--version",
+    "help": "--help",
+}
 
 
 def given(code: str, params: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from cli import near
+from cli.display import prose
 from skep import Client, NotReachable, SkepError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,6 +40,11 @@ class Target:
         """Return a client that does not try again: people at a terminal would rather know."""
         return Client(self.url, token=self.token, timeout=timeout, retries=0)
 
+    def say(self, text: str) -> None:
+        """Print what only people want to know beside the answer."""
+        if not self.json:
+            say(text)
+
 
 class Command(click.Command):
     """A command whose option ``--foo-bar`` is also ``SKEP_FOO_BAR``, and whose errors help."""
@@ -55,7 +61,7 @@ class Command(click.Command):
             return super().invoke(ctx)
         except SkepError as error:
             target = target_of(ctx)
-            _print_error(error, _hint(error, target, ctx), as_json=target.json)
+            _report(error, _hint(error, target, ctx), as_json=target.json)
             sys.exit(exit_code(error))
         except KeyboardInterrupt:
             say("")
@@ -76,6 +82,15 @@ class Group(Command, click.Group):
         """Return a command by its name, or by the one that it has elsewhere."""
         found = super().get_command(ctx, cmd_name)
         return found or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for another command line's word, say what it is here."""
+        here = near.ELSEWHERE.get(args[0])
+        if here and ctx.parent is None and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(f"there is no command {args[0]!r}; try: skep {here}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 def exit_code(error: SkepError) -> int:
@@ -185,10 +200,15 @@ def _names(error: SkepError, target: Target, ctx: click.Context) -> list[str]:
     return near.like(given, known)
 
 
-def _print_error(error: SkepError, hint: str, *, as_json: bool) -> None:
+def print_error(error: SkepError, hint: str) -> None:
+    """Print an error for people, and what to do about it."""
+    say(f"{click.style('error', fg='red')}: {prose(f'{error.message} [{error.code}]', 7)}")
+    if hint:
+        say(f"hint:  {prose(hint, 7)}")
+
+
+def _report(error: SkepError, hint: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"error": {**error.as_dict(), "hint": hint}}), err=True)
-        return
-    say(f"{click.style('error', fg='red')}: {error.message} [{error.code}]")
-    if hint:
-        say(f"hint:  {hint}")
+    else:
+        print_error(error, hint)

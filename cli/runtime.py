@@ -10,9 +10,9 @@ from typing import Any, Final
 import click
 
 from cli import showing
-from cli.display import is_person, table
+from cli.display import is_person, table, working
 from cli.naming import RUNTIME
-from cli.options import Group, connected, print_json, say, shared
+from cli.options import Group, connected, print_json, shared
 from cli.tables import Cell, Column
 
 #: The runtimes that skep comes with lie beside its packages, installed or not.
@@ -35,12 +35,15 @@ def runtime() -> None:
 @shared()
 @click.pass_context
 def register(ctx: click.Context, source: str) -> None:
-    """Register a runtime that skep comes with (NAME), or one described by a JSON FILE."""
+    """Register a runtime.
+
+    NAME is one that skep comes with; FILE describes one as JSON.
+    """
     description = load(source)
     with connected(ctx) as (target, client):
         answer = client.register_runtime(description)
     print_json(answer) if target.json else click.echo(answer["name"])
-    say(f"runtime {answer['name']}, revision {answer['revision']}")
+    target.say(f"runtime {answer['name']}, revision {answer['revision']}")
 
 
 @runtime.command("list")
@@ -56,7 +59,8 @@ def list_(ctx: click.Context, quiet: bool, is_long: bool) -> None:
         if quiet or not (is_long or (is_person() and not target.json)):
             showing.names(found, as_json=target.json)
             return
-        records = [client.runtime(name) for name in found]
+        with working("reading"):
+            records = [client.runtime(name) for name in found]
     print_json(records) if target.json else table(_COLUMNS, list(map(_row, records)))
 
 
@@ -88,8 +92,8 @@ def show(ctx: click.Context, name: str) -> None:
 @click.pass_context
 def remove(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Remove runtimes that no function uses."""
-    with connected(ctx) as (_, client):
-        status = showing.each(names, client.delete_runtime)
+    with connected(ctx) as (target, client):
+        status = showing.each(names, client.delete_runtime, as_json=target.json)
     sys.exit(status)
 
 

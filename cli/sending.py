@@ -13,7 +13,7 @@ import click
 from cli.display import Work, working
 from cli.packing import check_size, pack
 from cli.tree import Entry
-from skep import Client, Function
+from skep import Client, Function, SkepError
 
 #: An installer may be silent for long: how many seconds count as no answer.
 PATIENCE_S: Final = 900.0
@@ -34,6 +34,20 @@ def archive_of(
         yield packed.path
 
 
+class Installer:
+    """What an installer says, shown below the spinner's line as it comes."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self.has_spoken = False
+
+    def hear(self, piece: str) -> None:
+        """Show a piece of its output, line by line."""
+        self.has_spoken = True
+        for line in piece.splitlines():
+            self._work.line(click.style(f"  | {line}", dim=True))
+
+
 def register(
     client: Client,
     runtime: str,
@@ -42,12 +56,14 @@ def register(
     settings: Mapping[str, Any],
     *,
     prepare: bool,
+    is_heard: bool = True,
 ) -> Function:
     """Upload a function; with ``prepare`` its dependencies are installed first."""
-    with working(f"registering {name}") as work:
+    with _installing(f"registering {name}") as installer:
         return client.register_function(
-            runtime, name, archive, prepare=prepare, on_log=_log(work, prepare), **settings
-        )
+            runtime, name, archive, prepare=prepare,
+            on_log=installer.hear if prepare and is_heard else None, **settings,
+        )  # fmt: skip
 
 
 def update(
@@ -57,17 +73,25 @@ def update(
     settings: Mapping[str, Any],
     *,
     prepare: bool,
+    is_heard: bool = True,
 ) -> Function:
     """Change a function's package, its settings, or both."""
-    with working(f"updating {name}") as work:
+    with _installing(f"updating {name}") as installer:
         return client.update_function(
-            name, archive, prepare=prepare, on_log=_log(work, prepare), **settings
-        )
+            name, archive, prepare=prepare,
+            on_log=installer.hear if prepare and is_heard else None, **settings,
+        )  # fmt: skip
 
 
-def _log(work: Work, prepare: bool) -> Callable[[str], None] | None:
-    def show(piece: str) -> None:
-        for line in piece.splitlines():
-            work.line(click.style(f"  | {line}", dim=True))
-
-    return show if prepare else None
+@contextmanager
+def _installing(text: str) -> Iterator[Installer]:
+    with working(text) as work:
+        installer = Installer(work)
+        try:
+            yield installer
+        except SkepError as error:
+            if installer.has_spoken and error.code == "install_failed":
+                # Its last lines are in the message too, and stand above already.
+                first = error.message.partition("\n")[0]
+                error.message = first.removesuffix("; its last lines:")
+            raise

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import click
 
 from cli.display import facts, is_person
-from cli.options import exit_code, print_json, say
+from cli.options import exit_code, print_error, print_json
 from cli.tables import Cell
-from cli.words import ago, seconds_at, size
+from cli.words import ago, seconds_at, size, span
 from skep import SkepError
 
 
@@ -30,10 +30,35 @@ def _text(key: str, value: Any) -> str:
         is_time = key.endswith("At") and seconds_at(value) is not None
         return f"{value}  ({ago(value, time.time())})" if is_time and is_person() else value
     if key == "package":
-        return f"{value['originalname']}, {size(value['size'])}, sha256 {value['sha256']}"
-    if key == "attempts" and is_person():
-        return "\n".join(json.dumps(one, ensure_ascii=False) for one in value)
+        digest = f"{value['sha256'][:16]}…" if is_person() else value["sha256"]
+        return f"{value['originalname']}, {size(value['size'])}, sha256 {digest}"
+    if is_person() and key in _SPELLED:
+        return _SPELLED[key](value)
     return json.dumps(value, ensure_ascii=False)
+
+
+def _attempts(found: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for one in found:
+        reason, why = one.get("reason"), one.get("why")
+        head = f"{one['attempt']}. {one.get('status') or '-'} on {one.get('node') or '-'}"
+        tail = f": {reason['message']} [{reason['code']}]" if reason else ""
+        lines.append(f"{head}{tail}" + (f" ({why})" if why else ""))
+    return "\n".join(lines)
+
+
+#: How people are shown what is no single word.
+_SPELLED: Final[Mapping[str, Callable[[Any], str]]] = {
+    "attempts": _attempts,
+    "stages": lambda ms: ", ".join(f"{name} {span(took / 1000)}" for name, took in ms.items()),
+    "reason": lambda reason: f"{reason['message']} [{reason['code']}]",
+    "env": lambda env: "\n".join(f"{name}={value}" for name, value in env.items()),
+    "duration": span,
+    "timeout": lambda seconds: f"{seconds:g} s",
+    "maxWait": lambda seconds: f"{seconds:g} s",
+    "memory": lambda mib: f"{mib} MiB",
+    "peakMemory": size,
+}
 
 
 def when(moment: str | None) -> Cell:
@@ -49,16 +74,21 @@ def names(found: Iterable[str], *, as_json: bool) -> None:
         click.echo("".join(f"{name}\n" for name in found), nl=False)
 
 
-def each(given: Iterable[str], act: Callable[[str], None]) -> int:
-    """Do something for every name; return 0, or the exit code of the last that failed."""
-    status = 0
+def each(given: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> int:
+    """Remove every name; return 0, or the exit code of the last that could not be."""
+    status, removed, errors = 0, [], []
     for name in given:
         try:
             act(name)
-            click.echo(name)
         except SkepError as error:
-            say(f"{click.style('error', fg='red')}: {error.message} [{error.code}]")
-            if error.hint:
-                say(f"hint:  {error.hint}")
             status = exit_code(error)
+            errors.append({"name": name, **error.as_dict()})
+            if not as_json:
+                print_error(error, error.hint)
+            continue
+        removed.append(name)
+        if not as_json:
+            click.echo(name)
+    if as_json:
+        print_json({"removed": removed, "errors": errors})
     return status

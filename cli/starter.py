@@ -26,7 +26,10 @@ def _languages() -> list[str]:
 @shared()
 @click.pass_context
 def new(ctx: click.Context, name: str, runtime: str, output: Path | None) -> None:
-    """Write a folder to begin function NAME with: a handler, its test, its settings."""
+    """Write a folder to begin a function with.
+
+    It holds a handler, its test, requirements.txt, a README, and skep.json.
+    """
     if not _NAME.fullmatch(name):
         raise click.UsageError(
             f"{name!r} is no name of a function: letters, digits and . _ : - after the first"

@@ -34,12 +34,12 @@ _WIDTH: Final = 120
 @shared()
 @click.pass_context
 def top(ctx: click.Context, once: bool, interval: float) -> None:
-    """Show workers, queues, running calls and the latest ends, live. q or Ctrl-C quits.
+    """Watch workers, queues and calls live; q quits.
 
     Where no terminal reads it, and with --once or --json, one snapshot is printed.
     """
     target = target_of(ctx)
-    if target.json or once or not is_person():
+    if target.json or once or not is_person() or os.environ.get("TERM", "dumb") == "dumb":
         _once(target)
         return
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -44,6 +46,10 @@ class Variable(click.ParamType[tuple[str, str]]):
     """``KEY=value``, or ``KEY`` alone for the value that it has here."""
 
     name = "KEY=VALUE"
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """Take SKEP_ENV apart: quoted as in a shell, since values may hold spaces."""
+        return shlex.split(rv)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
         """Return the name and the value."""

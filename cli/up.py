@@ -52,7 +52,10 @@ def up(
     lifeline_fd: int | None,
     **options: Any,
 ) -> None:
-    """Start a DB node, an api and workers; print where they are; stop all on Ctrl-C."""
+    """Start everything on this machine; Ctrl-C stops it.
+
+    A DB node, an api and workers. What they serve and where is printed once they are up.
+    """
     refuse_docker(options["sandbox"])
     settings = Settings(**options)
     check_host(settings, token)

@@ -10,7 +10,7 @@ import click
 
 from cli import sending, settings
 from cli.naming import FUNCTION, RUNTIME
-from cli.options import Command, Target, print_json, say, shared, target_of
+from cli.options import Command, Target, print_json, shared, target_of
 from cli.runtime import shipped
 from skep import Client, Function, SkepError
 
@@ -40,14 +40,16 @@ def register(
     prepare: bool,
     **options: Any,
 ) -> None:
-    r"""Upload PATH, a folder or an archive (zip, tar, tar.gz), as function NAME.
+    """Upload a folder or an archive as a function.
+
+    PATH is a folder, or an archive (zip, tar, tar.gz).
 
     A folder is packed without what its .gitignore and .skepignore leave out. Its skep.json,
     if there is one, names the runtime and settings; options win over it.
 
     \b
       skep function register dice --runtime pythonruntime ./dice
-    """
+    """  # noqa: D301 (click wants the character)
     said = settings.of_folder(path)
     runtime = runtime or said.get("runtime")
     if not runtime:
@@ -56,10 +58,12 @@ def register(
     target = target_of(ctx)
     with (
         target.client(sending.PATIENCE_S) as client,
-        sending.archive_of(path, name, say) as archive,
+        sending.archive_of(path, name, target.say) as archive,
         _helped(runtime),
     ):
-        answer = sending.register(client, runtime, name, archive, chosen, prepare=prepare)
+        answer = sending.register(
+            client, runtime, name, archive, chosen, prepare=prepare, is_heard=not target.json
+        )
     _print(target, answer)
 
 
@@ -93,7 +97,7 @@ def update(
     prepare: bool,
     **options: Any,
 ) -> None:
-    r"""Change function NAME: its package (PATH), its settings, or both.
+    """Change the package of a function, its settings, or both.
 
     What is not named stays; --env adds to the variables that are there. Calls that were
     accepted before run as the function was then.
@@ -101,7 +105,7 @@ def update(
     \b
       skep function update dice --timeout 30
       skep function update dice ./dice
-    """
+    """  # noqa: D301 (click wants the character)
     said = settings.of_folder(path) if path else {}
     chosen = settings.merged(said, settings.given(options))
     if path is None and not chosen and not unset:
@@ -112,8 +116,14 @@ def update(
     with target.client(sending.PATIENCE_S) as client:
         wanted = {**dict.fromkeys(unset), **_with_env(client, name, chosen, unset)}
         with contextlib.ExitStack() as stack:
-            archive = stack.enter_context(sending.archive_of(path, name, say)) if path else None
-            answer = sending.update(client, name, archive, wanted, prepare=prepare)
+            archive = (
+                stack.enter_context(sending.archive_of(path, name, target.say))
+                if path
+                else None
+            )
+            answer = sending.update(
+                client, name, archive, wanted, prepare=prepare, is_heard=not target.json
+            )
     _print(target, answer)
 
 
@@ -128,4 +138,4 @@ def _with_env(
 
 def _print(target: Target, answer: Function) -> None:
     print_json(answer) if target.json else click.echo(answer["functionName"])
-    say(f"function {answer['functionName']}, revision {answer['revision']}")
+    target.say(f"function {answer['functionName']}, revision {answer['revision']}")

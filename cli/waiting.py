@@ -30,8 +30,8 @@ def for_end(client: Client, call: Call, wait: float | None) -> Call:
     except KeyboardInterrupt:
         say(f"\ncall {number} goes on; skep call wait {number}")
         sys.exit(EXIT_INTERRUPTED)
-    except SkepError:
-        say(f"call {number} was accepted; skep call wait {number}")
+    except SkepError as error:
+        error.hint = f"The call was accepted: skep call wait {number}. {error.hint}".strip()
         raise
 
 

@@ -90,6 +90,7 @@ def _breadth(char: str) -> int:
 
 def clip(text: str, width: int) -> str:
     """Shorten a text to one line of so many columns, an ellipsis for what is lost."""
+    width = max(0, width)
     line = printable(text[: 4 * width + 4])
     if len(text) <= 4 * width + 4 and breadth(line) <= width:
         return line

@@ -31,7 +31,7 @@ def worker() -> None:
 @shared()
 @click.pass_context
 def list_(ctx: click.Context, quiet: bool) -> None:
-    """List the workers: state, running calls of slots, warm sandboxes, what confines."""
+    """List the workers: state, calls, slots, warm sandboxes."""
     with connected(ctx) as (target, client):
         found = client.workers()
     if quiet:

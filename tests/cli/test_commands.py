@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
+from cli.near import ELSEWHERE
 from skep import Client, NotReachable, SkepError
 
 DONE = {"funcName": "f", "params": {}, "callNum": 7, "status": "DONE", "result": "[1]",
@@ -262,6 +263,13 @@ def test_a_mistyped_command_is_answered_with_those_like_it() -> None:
     for words, meant in ((("invok",), "invoke"), (("function", "regster"), "register")):
         done = run(*words)
         assert (done.exit_code, meant in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("word", "here"), ELSEWHERE.items())
+def test_words_of_other_command_lines_lead_to_ours(word: str, here: str) -> None:
+    done = run(word, "x")
+    assert (done.exit_code, f"try: skep {here}" in done.stderr) == (2, True)
+    assert run(*here.split(), "--help").exit_code == 0
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

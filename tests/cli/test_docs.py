@@ -117,6 +117,9 @@ def test_help_names_every_option_and_says_what_it_is(path: tuple[str, ...]) -> N
         if isinstance(param, click.Option) and not param.hidden:
             assert param.help, f"{param.name} has no help"
     assert max(map(len, helped.stdout.splitlines())) <= 80
+    # Neither a cut sentence nor a mark for click that it did not understand.
+    assert "..." not in helped.stdout.partition("Commands:")[2]
+    assert "\\b" not in helped.stdout
 
 
 @pytest.mark.parametrize("path", TREE, ids=IDS)

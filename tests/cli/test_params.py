@@ -115,6 +115,14 @@ def test_a_variable_alone_has_the_value_it_has_here(monkeypatch: pytest.MonkeyPa
         VARIABLE.convert("NOBODYS", None, None)
 
 
+def test_variables_in_the_environment_are_quoted_as_in_a_shell() -> None:
+    parts = VARIABLE.split_envvar_value("A=1 'B=two words'")
+    assert [VARIABLE.convert(one, None, None) for one in parts] == [
+        ("A", "1"),
+        ("B", "two words"),
+    ]
+
+
 def test_options_win_over_the_file_and_env_is_put_together() -> None:
     said = {"runtime": "r", "entry": "m.f", "timeout": 9, "env": {"A": "1", "B": "1"}}
     merged = settings.merged(said, {"timeout": 3, "env": {"B": "2"}})

@@ -122,6 +122,8 @@ def test_a_function_is_updated_downloaded_and_removed(hive: Up, tmp_path: Path) 
     again = skep(hive, "function", "remove", "f", "echoo", "dice2")
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.count("unknown_function") == 3
+    as_json = json.loads(skep(hive, "function", "rm", "f", "--json").stdout)
+    assert (as_json["removed"], as_json["errors"][0]["code"]) == ([], "unknown_function")
 
 
 @pytest.mark.usefixtures("functions")
@@ -174,6 +176,22 @@ def test_tables_fit_their_terminal_with_colour_and_without(hive: Up, columns: in
         with terminal(*words, "--no-color", columns=columns, SKEP_URL=hive.url) as screen:
             assert screen.ended() == 0
             assert not STYLES.search(screen.raw)
+
+
+@pytest.mark.usefixtures("functions")
+@pytest.mark.parametrize(
+    "words",
+    [("call", "show", "1"), ("function", "show", "dice"), ("call", "explain", "1"),
+     ("top", "--once"), ("call", "show", "1", "--no-color")],
+)  # fmt: skip
+def test_records_fit_their_terminal(hive: Up, words: tuple[str, ...]) -> None:
+    skep(hive, "invoke", "dice", "roll=1d1")
+    with terminal(*words, columns=80, SKEP_URL=hive.url) as screen:
+        assert screen.ended() == 0
+    assert max(map(len, screen.text.splitlines())) <= 80
+    assert len(screen.text.splitlines()) > 5
+    has_styles = words[-1] != "--no-color" and words[1] != "explain"
+    assert bool(STYLES.search(screen.raw)) == has_styles
 
 
 @pytest.mark.usefixtures("functions")
@@ -246,6 +264,19 @@ def test_following_calls_shows_them_as_they_begin_and_end(hive: Up) -> None:
         assert screen.ended() == 130
 
 
+@pytest.mark.usefixtures("functions")
+def test_a_followed_status_is_seen_whenever_a_call_comes_to_it(hive: Up) -> None:
+    options = ("-f", "-n", "1", "--status", "done")
+    with terminal("call", "list", *options, SKEP_URL=hive.url, columns=200) as screen:
+        screen.until("DONE")
+        slow = result(hive, "invoke", "slow", "s=2", "--async").strip()
+        fast = result(hive, "invoke", "echo", "--async").strip()
+        shown = screen.until(f"{fast}  DONE", f"{slow}  DONE")
+        assert "RUNNING" not in shown
+        screen.type("\x03")
+        assert screen.ended() == 130
+
+
 def complete(hive: Up, line: str) -> list[str]:
     """Return what bash would be offered at the end of a line."""
     words = line.split(" ")
@@ -269,7 +300,7 @@ def test_completion_offers_commands_and_names_and_is_silent_when_skep_is_away(
              "_SKEP_COMPLETE": "bash_complete", "COMP_WORDS": "skep invoke d"},
         capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
-    assert (away.returncode, away.stdout, away.stderr) == (0, "", "")
+    assert (away.returncode, away.stdout.strip(), away.stderr) == (0, "", "")
 
 
 def test_top_lives_through_the_death_of_skep_and_says_so(tmp_path: Path) -> None:
@@ -295,5 +326,9 @@ def test_a_new_function_passes_its_own_test_and_runs(hive: Up, tmp_path: Path) -
             timeout=50, check=False,
         )  # fmt: skip
         assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert skep(hive, "runtime", "register", "python").returncode == 0
+    result(hive, "function", "register", "hello", str(tmp_path / "hello"))
+    assert json.loads(result(hive, "invoke", "hello", "name=Ada")) == {"hello": "Ada"}
+    assert json.loads(result(hive, "invoke", "hello")) == {"hello": "world"}
     again = skep(hive, "function", "new", "hello", "-o", str(tmp_path / "hello"))
     assert (again.returncode, "not empty" in again.stderr) == (2, True)
