@@ -18,6 +18,7 @@ from api.store import PATIENCE_S, boot_time
 from wire.errors import NoWorker, QueueFull, StoreUnavailable, TooLarge
 from wire.models import Call, Logs, Spec
 from wire.records import CallGot, CallsListed, GetCall, ListCalls
+from wire.traces import NO_TRACE, Trace
 
 #: What a promise may take: the decision to give up comes from dispatch, a little earlier.
 DURABLE_S: Final = PATIENCE_S + 1.0
@@ -32,9 +33,9 @@ class Front:
     def __repr__(self) -> str:
         return f"<Front of {self._service!r}>"
 
-    async def submit(self, body: InvokeFunction) -> Call:
+    async def submit(self, body: InvokeFunction, trace: Trace = NO_TRACE) -> Call:
         """Accept a call and return its record as accepted, once that is durable."""
-        live = await self._accept(body, sync=False)
+        live = await self._accept(body, trace, sync=False)
         accepted = live.call()
         if not await self._service.waiters.durable(live, 1, DURABLE_S):
             raise StoreUnavailable(
@@ -43,9 +44,11 @@ class Front:
             )
         return accepted
 
-    async def invoke(self, body: InvokeFunction, wait_s: float) -> Call:
+    async def invoke(
+        self, body: InvokeFunction, wait_s: float, trace: Trace = NO_TRACE
+    ) -> Call:
         """Accept a call, wait for its end at most ``wait_s``, and return its record."""
-        live = await self._accept(body, sync=True)
+        live = await self._accept(body, trace, sync=True)
         if await self.end(live, wait_s):
             return live.call()
         service = self._service
@@ -123,7 +126,7 @@ class Front:
     async def _stored(self, num: int) -> CallGot:
         return await self._service.store.ask("reads", GetCall(call_num=num), CallGot)
 
-    async def _accept(self, body: InvokeFunction, *, sync: bool) -> Live:
+    async def _accept(self, body: InvokeFunction, trace: Trace, *, sync: bool) -> Live:
         service = self._service
         spec = service.catalogue.spec(body.func_name, body.revision)
         params = bytes(body.params)
@@ -140,6 +143,7 @@ class Front:
             sync=sync,
             accepted=now,
             accepted_ms=wall_clock_ms(),
+            trace=trace,
         )
         self._count(spec)
         service.perform(service.dispatch.accept(live, now))

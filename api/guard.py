@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
 
-from api.settings import Settings, is_loopback
+from api.meter import Meter
+from api.settings import Settings
 from wire.errors import BadRequest, Forbidden, QueueFull, SkepError, TooLarge, Unauthorized
+from wire.hosts import hostname, is_loopback
 from wire.models import to_json
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,8 @@ STATUS: Final = {
 #: What to do when a path or method is none of ours.
 ROUTES: Final = (
     "POST /registerRuntime, /registerFunction/RUNTIME/NAME, /invokeFunction; "
-    "GET /runtimes, /functions, /calls, /call/N, /call/N/logs, /workers, /healthz, /readyz; "
+    "GET /runtimes, /functions, /calls, /call/N, /call/N/logs, /workers, /healthz, /readyz, "
+    "/metrics; "
     "DELETE /call/N"
 )
 _SAFE: Final = ("GET", "HEAD")
@@ -68,8 +72,9 @@ def json_response(value: Any, status: int = 200) -> web.Response:
 class Guard:
     """Checks requests by the api's settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, meter: Meter | None = None) -> None:
         self._settings = settings
+        self._meter = meter or Meter()
         self._token = f"Bearer {settings.token}".encode()
 
     def __repr__(self) -> str:
@@ -80,7 +85,9 @@ class Guard:
 
         @web.middleware
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            begun = time.perf_counter()
             response = await self._respond(request, handler)
+            self._meter.answered(request, response.status, time.perf_counter() - begun)
             origin = request.headers.get("Origin")
             if origin is not None and origin in self._settings.cors_origins:
                 response.headers["Access-Control-Allow-Origin"] = origin
@@ -97,6 +104,7 @@ class Guard:
             self._check_token(request)
             return await handler(request)
         except SkepError as error:
+            self._meter.refusals[error.code] += 1
             return answer(error)
         except web.HTTPException as error:
             return _shaped(error)
@@ -112,7 +120,7 @@ class Guard:
     def _check_place(self, request: web.Request) -> None:
         """Refuse what another site's page may have sent."""
         headers = request.headers
-        if self._settings.is_local and not is_loopback(_hostname(request.host)):
+        if self._settings.is_local and not is_loopback(hostname(request.host)):
             raise Forbidden(
                 f"this api is not called {request.host[:200]!r}",
                 hint="ask http://127.0.0.1 or http://localhost, at its port",
@@ -135,7 +143,7 @@ class Guard:
         """
         if origin.partition("://")[2] != host:
             return False
-        return bool(self._settings.token) or not _is_public_name(_hostname(host))
+        return bool(self._settings.token) or not _is_public_name(hostname(host))
 
     def _check_token(self, request: web.Request) -> None:
         if not self._settings.token or request.path in _OPEN:
@@ -152,7 +160,9 @@ class Guard:
             status=204,
             headers={
                 "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
-                "Access-Control-Allow-Headers": "Authorization, Content-Type, Prefer",
+                "Access-Control-Allow-Headers": (
+                    "Authorization, Content-Type, Prefer, Traceparent, Tracestate"
+                ),
             },
         )
 
@@ -181,12 +191,6 @@ async def json_body(request: web.Request) -> bytes:
 def _is_public_name(host: str) -> bool:
     """Return whether this is a name that anyone may own: no address, no bare word."""
     return ":" not in host and "." in host and not host.replace(".", "").isdecimal()
-
-
-def _hostname(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if host.count(":") == 1 else host
 
 
 def _shaped(error: web.HTTPException) -> web.Response:

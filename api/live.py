@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import enum
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from api.ledger import Spend
 from api.moments import iso, wall_ms
+from wire.about import about
 from wire.messages import Outcome
 from wire.models import (
     Attempt,
@@ -28,6 +29,7 @@ from wire.models import (
     Warmth,
     to_json,
 )
+from wire.traces import NO_TRACE, Trace
 
 #: What stands for params in the record that START carries: they are its payload.
 NO_PARAMS = msgspec.Raw(b"null")
@@ -116,6 +118,8 @@ class Live:
     encoding: Literal["base64"] | None = None
     omitted: int = 0
     logs: Logs | None = None
+    #: The caller's trace, passed on to the function.
+    trace: Trace = NO_TRACE
 
     def __repr__(self) -> str:
         return f"<Live {self.num} {self.phase.value} {self.status} attempt {self.attempt}>"
@@ -124,6 +128,14 @@ class Live:
     def attempt(self) -> int:
         """Return the number of the current attempt; 0 before the first."""
         return len(self.tries)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return what a log line about it bears."""
+        name = self.spec.function.function_name
+        return about(
+            call=self.num, attempt=self.attempt, function=name, traceparent=self.trace.parent
+        )
 
     @property
     def key(self) -> str:
@@ -210,6 +222,7 @@ class Live:
             log_bytes_omitted=self.omitted,
             result_type=self.result_type,
             result_encoding=self.encoding,
+            traceparent=self.trace.parent or None,
         )
 
     def record(self, api: str, epoch: int, params: msgspec.Raw | None = None) -> CallRecord:
@@ -226,6 +239,7 @@ class Live:
             node_id=self.node_id,
             boot=self.boot,
             logs=self.logs,
+            tracestate=self.trace.state,
         )
 
     def portable(self, api: str, epoch: int) -> bytes:
@@ -288,4 +302,5 @@ def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
         ],
         dispatched=moment(call.dispatched_at),
         started=moment(call.started_at),
+        trace=Trace(call.traceparent or "", record.tracestate),
     )

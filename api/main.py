@@ -19,6 +19,7 @@ from api.settings import Limits, Settings
 from api.store import Store
 from api.web import Web
 from wire.errors import BadRequest, SkepError
+from wire.logs import FORMATS
 from wire.process import Started, release, run
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ _SHUTDOWN_S = 3.0
     "--max-waiting", default=_DEFAULTS.waiting, type=click.IntRange(1), help="Clients."
 )
 @click.option("--log-level", default="info", help="debug, info, warning or error.")
+@click.option("--log-format", default="text", type=click.Choice(FORMATS), help="Of each line.")
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--lifeline-fd", type=int, hidden=True)
 def main(**options: Any) -> None:
@@ -67,6 +69,9 @@ def main(**options: Any) -> None:
         ready_fd=options["ready_fd"],
         lifeline_fd=options["lifeline_fd"],
         log_level=options["log_level"],
+        log_format=options["log_format"],
+        process="api",
+        node=options["name"],
     )
     try:
         settings = _settings(options)

@@ -78,6 +78,7 @@ class Placing:
         """Hand START to the socket: from here on the attempt is possibly started."""
         if live.spend is not None:
             session.ledger.send(live.spend)
+            self._desk.tally.started(live.spend.way)
             live.spend = None
         live.phase, live.status = Phase.STARTED, Status.RUNNING
         live.started = live.tries[-1].started = now
@@ -91,6 +92,8 @@ class Placing:
             timeout_ms=live.timeout_ms,
             size=size,
             record=live.portable(self._desk.api, self._desk.epoch),
+            traceparent=live.trace.parent,
+            tracestate=live.trace.state,
         )
         self._desk.send(session, start, live.params if size <= INLINE_BYTES else b"")
 

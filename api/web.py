@@ -13,6 +13,7 @@ from api import bodies, queries
 from api.front import Front, wall_clock_ms
 from api.guard import Guard, json_body, json_response
 from api.listing import Page
+from api.metrics import Metrics
 from api.moments import iso
 from api.roster import Session
 from api.service import Service
@@ -29,6 +30,7 @@ from wire.records import (
     RegisterFunction,
     RegisterRuntime,
 )
+from wire.traces import read_trace
 
 #: What a JSON body may hold beside its params.
 _BODY_ROOM = 1 << 20
@@ -40,6 +42,7 @@ class Web:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._front = Front(service)
+        self._metrics = Metrics(service)
 
     def __repr__(self) -> str:
         return f"<Web of {self._service!r}>"
@@ -48,7 +51,7 @@ class Web:
         """Return the routes behind their guard."""
         settings = self._service.settings
         app = web.Application(
-            middlewares=[Guard(settings).middleware()],
+            middlewares=[Guard(settings, self._service.meter).middleware()],
             client_max_size=settings.limits.params + _BODY_ROOM,
         )
         app.add_routes(
@@ -68,6 +71,7 @@ class Web:
                 web.get("/workers", self.get_workers),
                 web.get("/healthz", self.get_health),
                 web.get("/readyz", self.get_ready),
+                web.get("/metrics", self.get_metrics),
             ]
         )
         return app
@@ -78,9 +82,11 @@ class Web:
         """Accept a call; answer when it is durable, or when it ended (``wait``)."""
         body = bodies.read_invocation(await json_body(request))
         wait_s = queries.wait_s(request.query, request.headers.get("Prefer", ""))
+        headers = request.headers
+        trace = read_trace(headers.getall("traceparent", ()), headers.getall("tracestate", ()))
         if wait_s == 0:
-            return _accepted(await self._front.submit(body))
-        call = await self._front.invoke(body, wait_s)
+            return _accepted(await self._front.submit(body, trace))
+        call = await self._front.invoke(body, wait_s, trace)
         return _call(call) if call.status.is_terminal else _accepted(call)
 
     async def get_call(self, request: web.Request) -> web.Response:
@@ -193,6 +199,11 @@ class Web:
         if not count:
             raise NoWorker("no worker is connected", hint="GET /workers shows who was")
         return json_response({"status": "ready", "workers": count})
+
+    async def get_metrics(self, request: web.Request) -> web.Response:
+        """Answer what there is to measure, as Prometheus reads it."""
+        body, content_type = await self._metrics.page(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     def _function(self, function: Function, status: int) -> web.Response:
         count = self._service.counts.get(f"{function.project}/{function.function_name}", 0)

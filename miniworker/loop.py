@@ -23,6 +23,7 @@ from miniworker.building import built, command
 from miniworker.opening import Opened, open_sandbox
 from miniworker.sandbox import Driver, NoSandbox, Plan
 from wire import jobs
+from wire.about import about
 from wire.codec import FRAMES, Message, encode
 from wire.errors import ProtocolError
 from wire.models import Spec
@@ -96,7 +97,8 @@ class Miniworker:
             try:
                 message, payload = jobs.TO_MINIWORKER.decode(frames[:FRAMES])
             except ProtocolError as error:
-                log.warning("%s: dropped: %s", self._spawn.miniworker, error)
+                log.warning("dropped: %s", error)
+                self._tell(jobs.Dropped(count=1))
                 continue
             self._handle(message, payload)
 
@@ -160,7 +162,8 @@ class Miniworker:
             self._poll.register(channel.fileno(), select.POLLIN)
 
     def _break(self, error: NoSandbox) -> None:
-        log.warning("%s: %s", self._spawn.miniworker, error.reason.message)
+        function = self._spec.function.function_name if self._spec else None
+        log.warning("%s", error.reason.message, extra=about(function=function))
         self._tell(jobs.Broken(fault=error.fault, reason=error.reason))
         self._ended = True
 
@@ -215,6 +218,8 @@ class Miniworker:
         env = {} if self._building else {"SKEP_CALL": str(job.call)}
         if job.traceparent:
             env["TRACEPARENT"] = job.traceparent
+        if job.tracestate:
+            env["TRACESTATE"] = job.tracestate
         call = agent.Call(
             call=job.call, attempt=held.serial, timeout_ms=job.timeout_ms, env=env
         )

@@ -19,7 +19,7 @@ import sys
 from typing import Final
 
 from miniworker import kernel, loop, processes
-from wire import jobs
+from wire import jobs, logs
 from wire.errors import ProtocolError
 
 log = logging.getLogger(__name__)
@@ -153,6 +153,7 @@ def _be_child(parent: int, order: jobs.Spawn) -> None:
     status = 1
     try:
         _begin_child(parent)
+        logs.become("miniworker", miniworker=order.miniworker)
         status = loop.run(order)
         sys.stderr.flush()
     finally:

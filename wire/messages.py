@@ -269,6 +269,7 @@ class Start(Message, frozen=True, kw_only=True):
     #: The call's record (JSON, without params), to be repeated with its RESULT.
     record: bytes
     traceparent: str = ""
+    tracestate: str = ""
 
 
 class Cancel(Message, frozen=True, kw_only=True):

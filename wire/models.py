@@ -191,6 +191,8 @@ class Call(Model, frozen=True, kw_only=True):
     log_bytes_omitted: Count = 0
     result_type: Literal["text", "json"] = "text"
     result_encoding: Literal["base64"] | None = None
+    #: The trace that the caller named (W3C Trace Context), passed on to the function.
+    traceparent: str | None = None
 
 
 class Logs(Model, frozen=True, kw_only=True):
@@ -225,6 +227,7 @@ class CallRecord(Model, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     logs: Logs | None = None
     params_kept: bool = False
+    tracestate: str = ""
 
 
 class Item(Model, frozen=True, kw_only=True):

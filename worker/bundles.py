@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +76,8 @@ class Bundles:
         self._users: dict[str, str] = {}
         self._whole = _read_markers(folder)
         self._building = asyncio.Semaphore(PARALLEL)
+        #: Bundles asked for that were there or not; things removed to make room.
+        self.hits = self.misses = self.evicted = 0
 
     def __repr__(self) -> str:
         return f"<Bundles: {len(self._whole)} whole, {len(self._bundle_flights)} being made>"
@@ -88,6 +91,8 @@ class Bundles:
         key = bundle_key(spec)
         self._users[user] = key
         name = self._whole.get(key)
+        self.hits += name is not None
+        self.misses += name is None
         if name is not None:
             (self._folder.whole / name).touch()
             return self._folder.bundles / name
@@ -205,6 +210,7 @@ class Bundles:
                 return
             if path.name not in used:
                 total -= sizes[path]
+                self.evicted += 1
                 await self._remove(path)
 
     async def _remove(self, path: Path) -> None:
@@ -214,6 +220,18 @@ class Bundles:
         path.unlink()  # noqa: ASYNC240 - at once, before anybody can ask for it
         bundle = self._folder.bundles / path.name
         await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+
+
+def cached_bytes(folder: NodeFolder) -> dict[str, int]:
+    """Return what lies in the cache; from any thread, while it changes."""
+    packages = bundles = 0
+    for path in _plain(folder.packages):
+        with suppress(FileNotFoundError):
+            packages += path.stat().st_size
+    for path in _plain(folder.whole):
+        with suppress(FileNotFoundError):
+            bundles += _marker(path).bytes
+    return {"packages": packages, "bundles": bundles}
 
 
 def bundle_key(spec: Spec) -> str:

@@ -77,6 +77,8 @@ class Pool:
         self._settings = settings
         self._idle: dict[str, deque[Sandbox]] = {}
         self._made = 0
+        #: How many were stopped to make room.
+        self.evicted = 0
 
     def __repr__(self) -> str:
         return f"<Pool of {len(self.sandboxes)} sandboxes, {self.counts()}>"
@@ -201,6 +203,7 @@ class Pool:
         if not self._idle:
             return []
         oldest = min((idle[0] for idle in self._idle.values()), key=lambda box: box.since)
+        self.evicted += 1
         return self.stop(oldest, now)
 
     def _unrest(self, box: Sandbox) -> None:
