@@ -16,10 +16,12 @@ from api.tally import OTHERS
 from wire.counting import Metric, Reading, dropped
 from wire.liveness import Pulse
 from wire.metrics import Exposition
-from wire.models import parse_key
+from wire.models import Status, parse_key
 
 #: Functions whose queues are told one by one; the others together.
 TOP: Final = 20
+#: Series of known names begin at 0, so that the first of a kind is seen as a rise.
+ENDINGS: Final = (*(status.value for status in Status if status.is_terminal), "RETURNED")
 
 CALLS: Final = Metric(
     "skep_calls_total", "counter", "Calls that ended, by how.", ("function", "status")
@@ -182,7 +184,7 @@ def _calls(service: Service) -> Iterator[Reading]:
     yield from ((STARTS, (way,), tally.starts[way]) for way in ("idle", "ahead", "cold"))
     if tally.hit_ratio is not None:
         yield HITS, (), tally.hit_ratio
-    yield from ((ATTEMPTS, (ending,), count) for ending, count in tally.attempts.items())
+    yield from ((ATTEMPTS, (ending,), tally.attempts[ending]) for ending in ENDINGS)
 
 
 def _queues(service: Service) -> Iterator[Reading]:

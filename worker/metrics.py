@@ -10,10 +10,15 @@ from typing import Final
 
 from wire.counting import Metric, Reading, dropped
 from wire.metrics import Exposition
+from wire.models import Status
 from worker.bundles import cached_bytes
 from worker.folder import NodeFolder
+from worker.minis import HOWS
 from worker.node import Node
 from worker.pool import Stage
+
+#: Series of known names begin at 0, so that the first of a kind is seen as a rise.
+ENDINGS: Final = (*(status.value for status in Status if status.is_terminal), "RETURNED")
 
 SANDBOXES: Final = Metric(
     "skep_worker_sandboxes", "gauge", "Sandboxes, by what they are at.", ("stage",)
@@ -124,7 +129,7 @@ class Metrics:
             _session(node),
             dropped("api", node.uplink.drops),
             dropped("miniworkers", node.minis.drops),
-            dropped("worker", node.diary.unread),
+            dropped("jobs", node.diary.unread),
         )
 
 
@@ -134,7 +139,7 @@ def _sandboxes(node: Node) -> Iterator[Reading]:
     yield from ((SANDBOXES, (stage.value,), stages[stage]) for stage in Stage)
     yield MINIS, (), len(minis)
     yield SPAWNS, (), minis.spawned
-    yield from ((EXITS, (how,), count) for how, count in minis.exits.items())
+    yield from ((EXITS, (how,), minis.exits[how]) for how in HOWS)
     yield KILLS, (), node.diary.kills
     yield ZYGOTES, (), minis.zygote.starts
     yield VIOLATIONS, (), node.diary.violations
@@ -145,8 +150,8 @@ def _attempts(node: Node) -> Iterator[Reading]:
     yield SLOTS, (), broker.slots
     yield FREE, (), broker.free
     yield HERE, (), len(broker.book.all)
-    yield from ((ATTEMPTS, (ending,), count) for ending, count in diary.attempts.items())
-    yield from ((FAULTS, (fault,), count) for fault, count in diary.faults.items())
+    yield from ((ATTEMPTS, (ending,), diary.attempts[ending]) for ending in ENDINGS)
+    yield from ((FAULTS, (fault,), diary.faults[fault]) for fault in ("function", "node"))
     yield RESULTS, (), len(results)
     yield RESULT_BYTES, (), results.size
     yield EVICTIONS, ("sandbox",), broker.pool.evicted
@@ -157,10 +162,11 @@ def _bundles(node: Node) -> Iterator[Reading]:
     yield EVICTIONS, ("cache",), bundles.evicted
     yield BUNDLES, ("hit",), bundles.hits
     yield BUNDLES, ("miss",), bundles.misses
-    yield from ((BUILDS, (ending,), count) for ending, count in builds.endings.items())
+    yield from ((BUILDS, (ending,), builds.endings[ending]) for ending in ("done", "failed"))
     yield BUILD_TIME, (), builds.seconds
     yield BUILDING, (), len(builds)
-    yield from ((FETCHED, (what,), count) for what, count in node.fetcher.fetched.items())
+    fetched = node.fetcher.fetched
+    yield from ((FETCHED, (what,), fetched[what]) for what in ("package", "params"))
 
 
 def _session(node: Node) -> Iterator[Reading]:

@@ -29,6 +29,8 @@ OnMessage = Callable[[str, Message, bytes], None]
 OnExit = Callable[[str, str], None]
 OnDying = Callable[[str], None]
 
+#: How a miniworker may end.
+HOWS: Final = ("in_order", "failed", "signal", "zygote")
 #: How long the last words of one that has ended may take to come out of its socket.
 LAST_WORDS_S: Final = 0.1
 

@@ -204,6 +204,9 @@ class Node:
     # --- miniworkers -----------------------------------------------------------------------
 
     def _from_mini(self, name: str, message: Message, payload: bytes) -> None:
+        if isinstance(message, jobs.Dropped):
+            self.diary.unread.garbage += message.count
+            return
         if self.builds.heard(name, message):
             return
         now = time.monotonic()
@@ -218,8 +221,6 @@ class Node:
                 self._do(self.broker.up(name, now))
             case jobs.Returned():
                 self._do(self.broker.returned(name, (message.call, message.attempt), now))
-            case jobs.Dropped():
-                self.diary.unread.garbage += message.count
             case jobs.Broken():
                 self.diary.broken(name, message)
                 self._do(self.broker.broken(name, message.fault, message.reason, now))
