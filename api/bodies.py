@@ -6,11 +6,12 @@ Unknown fields are refused and named by msgspec; ranges and patterns come from `
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from api.catalogue import RESERVED_RUNTIME
 from wire.errors import BadRequest
 from wire.models import (
     NAME_PATTERN,
@@ -23,9 +24,12 @@ from wire.models import (
     Package,
     Runtime,
     Timeout,
+    no_params,
 )
 
 Agent = Literal["python", "node", "php", "shell", "none"]
+#: A text that says something.
+Said = Annotated[str, Meta(min_length=1)]
 _AGENTS: Final[dict[str, Agent]] = {
     "python": "python",
     "python3": "python",
@@ -57,10 +61,10 @@ class RegisterRuntime(Model, frozen=True, kw_only=True):
         """Return the runtime that this body describes.
 
         Raises:
-            BadRequest: no name is given and none can be made of the image.
+            BadRequest: no name is given and none can be made of the image, or it is reserved.
         """
         return Runtime(
-            name=self.name or name_of(self.image),
+            name=_free(self.name or name_of(self.image)),
             image=self.image,
             path=self.path,
             dependencies=self.dependencies,
@@ -77,10 +81,13 @@ class RegisterRuntime(Model, frozen=True, kw_only=True):
 
 
 class FunctionSettings(Model, frozen=True, kw_only=True):
-    """The text fields, or JSON keys, of POST /registerFunction beside ``module``."""
+    """The text fields, or JSON keys, of POST /registerFunction beside ``module``.
 
-    entry: str | None = None
-    run: str | None = None
+    ``entry`` (a handler) and ``run`` (a command) exclude each other.
+    """
+
+    entry: Said | None = None
+    run: Said | None = None
     timeout: Timeout = 5.0
     memory: Annotated[int, Meta(ge=4, le=1_048_576)] = 256
     cpu: Annotated[float, Meta(gt=0, le=1024)] | None = None
@@ -116,38 +123,105 @@ class InvokeFunction(Model, frozen=True, kw_only=True):
     """POST /invokeFunction. The params stay the bytes that they came as."""
 
     func_name: Name
-    params: msgspec.Raw = msgspec.Raw(b"{}")
+    params: msgspec.Raw = msgspec.field(default_factory=no_params)
     timeout: Timeout | None = None
     max_wait: MaxWait | None = None
     revision: Number | None = None
 
 
+def _patch_model() -> type[Model]:
+    """Return the settings of a function as a merge patch: each may be absent, or null."""
+    fields: list[Any] = [
+        (field.name, field.type | None | UnsetType, UNSET)
+        for field in msgspec.structs.fields(FunctionSettings)
+    ]
+    made = msgspec.defstruct(
+        "FunctionPatch", fields, bases=(Model,), frozen=True, kw_only=True, module=__name__
+    )
+    made.__doc__ = (
+        "PATCH /functions/NAME: what is absent stays as it is, null is the default again."
+    )
+    return cast("type[Model]", made)
+
+
+#: Made of ``FunctionSettings``: a setting is said once.
+FunctionPatch: Final = _patch_model()
+
 B = TypeVar("B")
-_RUNTIME: Final = msgspec.json.Decoder(RegisterRuntime)
-_INVOKE: Final = msgspec.json.Decoder(InvokeFunction)
+_DECODERS: Final[dict[type, msgspec.json.Decoder[Any]]] = {}
 
 
-def read_runtime(body: bytes) -> RegisterRuntime:
-    """Read POST /registerRuntime."""
-    return _read(_RUNTIME, body)
+def read(model: type[B], body: bytes) -> B:
+    """Read a JSON body as a model.
 
-
-def read_invocation(body: bytes) -> InvokeFunction:
-    """Read POST /invokeFunction; its params are valid JSON in UTF-8, of sane depth."""
-    read = _read(_INVOKE, body)
-    _check_depth(bytes(read.params))
-    return read
+    Raises:
+        BadRequest: it is no JSON in UTF-8, or does not fit; the field is named.
+    """
+    decoder: msgspec.json.Decoder[B] = _DECODERS.setdefault(model, msgspec.json.Decoder(model))
+    try:
+        if not body.isascii():
+            body.decode()
+        return decoder.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise _explained(error) from error
 
 
 def read_settings(fields: dict[str, Any]) -> FunctionSettings:
     """Read the fields beside ``module``: text is converted, ``env`` is a JSON object."""
+    settings = _converted(fields, FunctionSettings)
+    _check_way(settings.entry, settings.run)
+    return settings
+
+
+def read_patch(said: bytes | dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that a patch changes, null ones as their defaults.
+
+    ``said`` is a JSON body, or the fields of a form: there the text ``null`` is null.
+    """
+    if isinstance(said, bytes):
+        patch = read(FunctionPatch, said)
+    else:
+        plain = {name: None if value == "null" else value for name, value in said.items()}
+        patch = _converted(plain, FunctionPatch)
+    given = {name: getattr(patch, name) for name in patch.__struct_fields__}
+    given = {name: value for name, value in given.items() if value is not UNSET}
+    _check_way(given.get("entry"), given.get("run"))
+    defaults = FunctionSettings()
+    return {
+        name: getattr(defaults, name) if value is None else value
+        for name, value in given.items()
+    }
+
+
+def patched(
+    before: Function, patch: dict[str, Any], package: Package | None, at: str
+) -> Function:
+    """Return a function as a patch changes it; a new way to run it replaces the other."""
+    way: dict[str, Any] = {}
+    if patch.get("entry") is not None:
+        way = {"run": None}
+    elif patch.get("run") is not None:
+        way = {"entry": None}
+    changes = {**patch, **way, "package": package, "updated_at": at}
+    return msgspec.structs.replace(before, **changes)
+
+
+def _converted(fields: dict[str, Any], model: type[B]) -> B:
     plain = dict(fields)
     try:
         if isinstance(plain.get("env"), str):
             plain["env"] = msgspec.json.decode(plain["env"], type=dict[str, str])
-        return msgspec.convert(plain, FunctionSettings, strict=False)
+        return msgspec.convert(plain, model, strict=False)
     except (ValueError, RecursionError) as error:
         raise _explained(error) from error
+
+
+def _check_way(entry: str | None, run: str | None) -> None:
+    if entry is not None and run is not None:
+        raise BadRequest(
+            "entry and run exclude each other",
+            hint="entry names a handler (module.function), run a command: choose one",
+        )
 
 
 def name_of(image: str) -> str:
@@ -161,22 +235,27 @@ def name_of(image: str) -> str:
     return name
 
 
+def _free(name: str) -> str:
+    if name == RESERVED_RUNTIME:
+        raise BadRequest(
+            f"the runtime name {name!r} is reserved for functions that are images",
+            hint='give this runtime another name: {"name": "my-runtime", …}',
+        )
+    return name
+
+
 def agent_of(run: str) -> Agent:
     """Return the agent that the first word of a run command asks for."""
     first = run.split(maxsplit=1)[0] if run.strip() else ""
     return _AGENTS.get(first.rpartition("/")[2], "none")
 
 
-def _read(decoder: msgspec.json.Decoder[B], body: bytes) -> B:
-    try:
-        if not body.isascii():
-            body.decode()
-        return decoder.decode(body)
-    except (ValueError, RecursionError) as error:
-        raise _explained(error) from error
+def check_depth(params: bytes) -> None:
+    """Refuse params that nest deeper than parsers on their way can bear.
 
-
-def _check_depth(params: bytes) -> None:
+    Raises:
+        BadRequest: they do.
+    """
     # Counting brackets is far cheaper than parsing, and enough for nearly every call.
     if params.count(b"[") + params.count(b"{") <= MAX_DEPTH:
         return
@@ -207,5 +286,5 @@ def _skeleton(params: bytes) -> Any:
 def _explained(error: Exception) -> BadRequest:
     return BadRequest(
         f"the request does not fit: {error}",
-        hint="docs/protocol.md and the README show each field; names are camelCase",
+        hint="GET /docs shows each field; names are camelCase",
     )

@@ -6,7 +6,7 @@ are pinned to the newest revisions that are not deleted; older ones are found by
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -28,6 +28,8 @@ class Catalogue:
         self.seq = 0
         self._runtimes: dict[tuple[str, str], list[Item]] = {}
         self._functions: dict[tuple[str, str], list[Item]] = {}
+        #: How many revisions name each package.
+        self._packages: Counter[str] = Counter()
         self._changes: deque[Item] = deque(maxlen=MAX_CHANGES)
         self._kept_from = 0
         self._specs: dict[tuple[str, str], Spec] = {}
@@ -40,6 +42,7 @@ class Catalogue:
         if after == 0 or epoch != self.epoch:
             self._runtimes.clear()
             self._functions.clear()
+            self._packages.clear()
             self._changes.clear()
             # Of a snapshot nobody knows what it left out: deltas begin behind it.
             self._kept_from = seq
@@ -120,6 +123,39 @@ class Catalogue:
             )
         return function
 
+    def revision(
+        self, name: str, revision: int | None, project: str = DEFAULT_PROJECT
+    ) -> Function:
+        """Return one revision of a function that is there; None: the newest.
+
+        Raises:
+            UnknownFunction: there is no function of that name, or not that revision of it.
+        """
+        newest = self.function(name, project)
+        if revision is None or revision == newest.revision:
+            return newest
+        found = self._function_at(project, name, revision)
+        if found is None:
+            raise UnknownFunction(
+                f"function {name!r} has no revision {revision}",
+                hint=f"its newest revision is {newest.revision}",
+            )
+        return found
+
+    def revisions(self, name: str, project: str = DEFAULT_PROJECT) -> list[Function]:
+        """Return every revision of a function that is there, ascending.
+
+        Raises:
+            UnknownFunction: there is none of that name.
+        """
+        self.function(name, project)
+        items = self._functions[project, name]
+        return [item.function for item in items if item.function and not item.deleted]
+
+    def names(self, sha256: str) -> bool:
+        """Return whether a revision of a function names this package."""
+        return self._packages[sha256] > 0
+
     def spec(
         self, name: str, revision: int | None = None, project: str = DEFAULT_PROJECT
     ) -> Spec:
@@ -131,15 +167,7 @@ class Catalogue:
         """
         if revision is None and (spec := self._specs.get((project, name))) is not None:
             return spec
-        function = self.function(name, project)
-        if revision is not None and revision != function.revision:
-            older = self._function_at(project, name, revision)
-            if older is None:
-                raise UnknownFunction(
-                    f"function {name!r} has no revision {revision}",
-                    hint=f"its newest revision is {function.revision}",
-                )
-            function = older
+        function = self.revision(name, revision, project)
         spec = Spec(function=function, runtime=self.runtime(function.runtime_name, project))
         if revision is None:
             self._specs[project, name] = spec
@@ -160,6 +188,8 @@ class Catalogue:
         elif item.function is not None:
             key = (item.function.project, item.function.function_name)
             items = self._functions.setdefault(key, [])
+            if item.function.package is not None:
+                self._packages[item.function.package.sha256] += 1
         items.append(item)
 
     def _keep(self, item: Item) -> None:

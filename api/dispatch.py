@@ -225,6 +225,8 @@ class Dispatch:
         if live.cancel is not None:
             desk.end(live, Status.CANCELLED, fates.UNCONFIRMED, now)
         elif live.phase is Phase.ACCEPTING:
+            # Its client is told that it was not accepted: its key may be used again.
+            live.idempotency_key = live.idempotency_digest = None
             desk.end(live, Status.CANCELLED, fates.NOT_STORED, now)
         elif live.phase is Phase.SILENT:
             desk.end(live, Status.LOST, fates.NODE_SILENT, now)

@@ -11,6 +11,7 @@ import uuid
 from typing import Final
 
 from api.bodies import InvokeFunction
+from api.keyed import Key, Keyed
 from api.listing import Page, merge
 from api.live import Live
 from api.service import Service
@@ -29,13 +30,21 @@ class Front:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._keyed = Keyed(service.store, self.living)
 
     def __repr__(self) -> str:
         return f"<Front of {self._service!r}>"
 
-    async def submit(self, body: InvokeFunction, trace: Trace = NO_TRACE) -> Call:
+    async def submit(
+        self,
+        body: InvokeFunction,
+        trace: Trace = NO_TRACE,
+        key: Key | None = None,
+        *,
+        waits: bool = False,
+    ) -> Call:
         """Accept a call and return its record as accepted, once that is durable."""
-        live = await self._accept(body, trace, sync=False)
+        live = await self._accept(body, trace, key, sync=False, waits=waits)
         accepted = live.call()
         if not await self._service.waiters.durable(live, 1, DURABLE_S):
             raise StoreUnavailable(
@@ -44,11 +53,29 @@ class Front:
             )
         return accepted
 
+    async def once(
+        self, body: InvokeFunction, key: Key, wait_s: float, trace: Trace = NO_TRACE
+    ) -> tuple[Call, bool]:
+        """Accept a call unless it was with this key; return it, and whether it was.
+
+        It is durable before it may start, also if its end is waited for.
+        """
+        fresh: list[Call] = []
+
+        async def accept() -> int:
+            fresh.append(await self.submit(body, trace, key, waits=wait_s > 0))
+            return fresh[0].call_num
+
+        accepted = await self._keyed.once(key, accept)
+        if fresh and not wait_s:
+            return fresh[0], False
+        return await self.call(accepted.num, wait_s), accepted.replayed
+
     async def invoke(
         self, body: InvokeFunction, wait_s: float, trace: Trace = NO_TRACE
     ) -> Call:
         """Accept a call, wait for its end at most ``wait_s``, and return its record."""
-        live = await self._accept(body, trace, sync=True)
+        live = await self._accept(body, trace, None, sync=True, waits=True)
         if await self.end(live, wait_s):
             return live.call()
         service = self._service
@@ -126,12 +153,16 @@ class Front:
     async def _stored(self, num: int) -> CallGot:
         return await self._service.store.ask("reads", GetCall(call_num=num), CallGot)
 
-    async def _accept(self, body: InvokeFunction, trace: Trace, *, sync: bool) -> Live:
+    async def _accept(
+        self, body: InvokeFunction, trace: Trace, key: Key | None, *, sync: bool, waits: bool
+    ) -> Live:
         service = self._service
         spec = service.catalogue.spec(body.func_name, body.revision)
         params = bytes(body.params)
-        self._check_room(len(params), sync=sync)
+        self._check_room(len(params), waits=waits)
         num = await service.numbers.take(PATIENCE_S)
+        # Once more: it may have been deleted meanwhile, and new calls are refused at once.
+        spec = service.catalogue.spec(body.func_name, body.revision)
         now, function = boot_time(), spec.function
         live = Live(
             num=num,
@@ -144,6 +175,8 @@ class Front:
             accepted=now,
             accepted_ms=wall_clock_ms(),
             trace=trace,
+            idempotency_key=key.text if key else None,
+            idempotency_digest=key.digest if key else None,
         )
         self._count(spec)
         service.perform(service.dispatch.accept(live, now))
@@ -153,7 +186,7 @@ class Front:
         name = f"{spec.function.project}/{spec.function.function_name}"
         self._service.counts[name] = self._service.counts.get(name, 0) + 1
 
-    def _check_room(self, size: int, *, sync: bool) -> None:
+    def _check_room(self, size: int, *, waits: bool) -> None:
         service, limits = self._service, self._service.settings.limits
         if size > limits.params:
             raise TooLarge(
@@ -170,7 +203,7 @@ class Front:
                 "too many records wait for the DB node", hint="is skep-dbnode running?"
             )
         if not service.backlog.has_room(size) or (
-            sync and len(service.waiters) >= limits.waiting
+            waits and len(service.waiters) >= limits.waiting
         ):
             raise QueueFull(
                 f"{len(service.backlog)} calls wait already",

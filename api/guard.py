@@ -17,7 +17,7 @@ from aiohttp import web
 
 from api.meter import Meter
 from api.settings import Settings
-from wire.errors import BadRequest, Forbidden, QueueFull, SkepError, TooLarge, Unauthorized
+from wire.errors import BadRequest, Forbidden, QueueFull, SkepError, Unauthorized
 from wire.hosts import hostname, is_loopback
 from wire.models import to_json
 
@@ -33,6 +33,7 @@ STATUS: Final = {
     "unknown_runtime": 404,
     "unknown_function": 404,
     "unknown_call": 404,
+    "stalled": 408,
     "conflict": 409,
     "too_large": 413,
     "unsupported_archive": 415,
@@ -40,16 +41,15 @@ STATUS: Final = {
     "no_worker": 503,
     "store_unavailable": 503,
 }
-#: What to do when a path or method is none of ours.
-ROUTES: Final = (
-    "POST /registerRuntime, /registerFunction/RUNTIME/NAME, /invokeFunction; "
-    "GET /runtimes, /functions, /calls, /call/N, /call/N/logs, /workers, /healthz, /readyz, "
-    "/metrics; "
-    "DELETE /call/N"
-)
+#: What aiohttp refuses by itself.
+_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 _SAFE: Final = ("GET", "HEAD")
-#: Answered without a token: whoever watches over processes has none.
-_OPEN: Final = ("/healthz", "/readyz")
+_ALLOWED: Final = (
+    "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent, tracestate"
+)
+    "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent, tracestate"
+)
+_EXPOSED: Final = "Idempotency-Replayed, Link, Location, Retry-After"
 
 
 def answer(error: SkepError) -> web.Response:
@@ -70,10 +70,22 @@ def json_response(value: Any, status: int = 200) -> web.Response:
 
 
 class Guard:
-    """Checks requests by the api's settings."""
+    """Checks requests by the api's settings.
 
-    def __init__(self, settings: Settings, meter: Meter | None = None) -> None:
+    ``paths`` is what to do when a path or method is none of ours; ``is_open`` are the paths
+    that are answered without a token; ``meter`` counts.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: str = "",
+        is_open: frozenset[str] = frozenset(),
+        meter: Meter | None = None,
+    ) -> None:
         self._settings = settings
+        self._paths = paths
+        self._open = is_open
         self._meter = meter or Meter()
         self._token = f"Bearer {settings.token}".encode()
 
@@ -91,6 +103,7 @@ class Guard:
             origin = request.headers.get("Origin")
             if origin is not None and origin in self._settings.cors_origins:
                 response.headers["Access-Control-Allow-Origin"] = origin
+                response.headers["Access-Control-Expose-Headers"] = _EXPOSED
                 response.headers["Vary"] = "Origin"
             return response
 
@@ -100,14 +113,17 @@ class Guard:
         try:
             self._check_place(request)
             if request.method == "OPTIONS":
-                return self._preflight()
+                return _options(request)
             self._check_token(request)
             return await handler(request)
         except SkepError as error:
             self._meter.refusals[error.code] += 1
             return answer(error)
         except web.HTTPException as error:
-            return _shaped(error)
+            return self._shaped(error)
+        except web.RequestPayloadError as error:
+            broken = f"the request's body is broken: {error}"
+            return answer(BadRequest(broken, hint="was it sent completely?"))
         except ConnectionError:
             # The client is gone; there is nobody to answer.
             raise
@@ -146,7 +162,7 @@ class Guard:
         return bool(self._settings.token) or not _is_public_name(hostname(host))
 
     def _check_token(self, request: web.Request) -> None:
-        if not self._settings.token or request.path in _OPEN:
+        if not self._settings.token or request.path in self._open:
             return
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(errors="replace"), self._token):
@@ -155,50 +171,37 @@ class Guard:
                 hint="send it as Authorization: Bearer TOKEN",
             )
 
-    def _preflight(self) -> web.Response:
-        return web.Response(
-            status=204,
-            headers={
-                "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
-                "Access-Control-Allow-Headers": (
-                    "Authorization, Content-Type, Prefer, Traceparent, Tracestate"
-                ),
-            },
-        )
+    def _shaped(self, error: web.HTTPException) -> web.Response:
+        """Return what aiohttp itself refuses (no such path or method) in the one shape."""
+        code = _CODES.get(error.status, "bad_request")
+        body = {"code": code, "message": error.reason, "hint": self._paths}
+        response = json_response({"error": body}, error.status)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
 
 
-async def json_body(request: web.Request) -> bytes:
-    """Return the body of a JSON route.
+def _options(request: web.Request) -> web.Response:
+    """Answer OPTIONS, a browser's preflight too: what this path allows.
 
     Raises:
-        BadRequest: it is not sent as application/json.
-        TooLarge: it is over the limit.
+        HTTPNotFound: there is no such path.
     """
-    if request.content_type != "application/json":
-        sent = request.headers.get("Content-Type", "nothing that says its type")
-        raise BadRequest(
-            f"this route takes application/json; sent was {sent[:80]}",
-            hint="curl: --header 'Content-Type: application/json'",
-        )
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(
-            "the request's body is too large", hint="params may be 6 MiB by default"
-        ) from error
+    refused = request.match_info.http_exception
+    if refused is not None and not isinstance(refused, web.HTTPMethodNotAllowed):
+        raise refused
+    methods = sorted({*(refused.allowed_methods if refused else ()), "OPTIONS"})
+    allow = ", ".join(methods)
+    return web.Response(
+        status=204,
+        headers={
+            "Allow": allow,
+            "Access-Control-Allow-Methods": allow,
+            "Access-Control-Allow-Headers": _ALLOWED,
+        },
+    )
 
 
 def _is_public_name(host: str) -> bool:
     """Return whether this is a name that anyone may own: no address, no bare word."""
     return ":" not in host and "." in host and not host.replace(".", "").isdecimal()
-
-
-def _shaped(error: web.HTTPException) -> web.Response:
-    """Return what aiohttp itself refuses (no such path or method) in the one shape."""
-    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-    code = codes.get(error.status, "bad_request")
-    body = {"code": code, "message": error.reason, "hint": ROUTES}
-    response = json_response({"error": body}, error.status)
-    if "Allow" in error.headers:
-        response.headers["Allow"] = error.headers["Allow"]
-    return response

@@ -82,6 +82,9 @@ class Live:
     #: Acceptance on the monotonic clock, and on the wall (ms since 1970).
     accepted: float
     accepted_ms: int
+    #: What its client calls the request, and a digest of that; None: nothing.
+    idempotency_key: str | None = None
+    idempotency_digest: str | None = None
     phase: Phase = Phase.ACCEPTING
     rev: int = 0
     #: The newest revision that the store holds durably.
@@ -238,6 +241,8 @@ class Live:
             sync=self.sync,
             node_id=self.node_id,
             boot=self.boot,
+            idempotency_key=self.idempotency_key,
+            idempotency_digest=self.idempotency_digest,
             logs=self.logs,
             tracestate=self.trace.state,
         )
@@ -281,6 +286,8 @@ def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
         sync=record.sync,
         accepted=now + (accepted_ms - now_ms) / 1000,
         accepted_ms=accepted_ms,
+        idempotency_key=record.idempotency_key,
+        idempotency_digest=record.idempotency_digest,
         phase=Phase.UNDECIDED,
         rev=record.rev,
         durable_rev=record.rev,

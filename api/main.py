@@ -59,6 +59,12 @@ _SHUTDOWN_S = 3.0
 @click.option(
     "--max-waiting", default=_DEFAULTS.waiting, type=click.IntRange(1), help="Clients."
 )
+@click.option(
+    "--upload-stall",
+    default=30.0,
+    type=click.FloatRange(0.1),
+    help="Seconds that the body of a request may pause.",
+)
 @click.option("--log-level", default="info", help="debug, info, warning or error.")
 @click.option("--log-format", default="text", type=click.Choice(FORMATS), help="Of each line.")
 @click.option("--ready-fd", type=int, hidden=True)
@@ -98,6 +104,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         token=options["token"],
         insecure=options["insecure"],
         cors_origins=options["cors_origin"],
+        upload_stall_s=options["upload_stall"],
         limits=Limits(
             package=options["max_package"],
             params=options["max_params"],

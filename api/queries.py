@@ -1,87 +1,150 @@
-"""What a request says beside its body: waits, pages, numbers and names in the path."""
+"""What a request says beside its body, as models: the path, the query, and ``Prefer``.
+
+A route names its models (``api.routes``); they are read here, before its handler runs, and
+the OpenAPI document is made of the same classes. What no model names is refused.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, ClassVar, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 
-from wire.errors import BadRequest, UnknownCall
-from wire.models import NAME_PATTERN
+from wire.errors import BadRequest, SkepError, UnknownCall, UnknownFunction, UnknownRuntime
+from wire.models import Model, Name, Number
 from wire.records import ListCalls
 
 MAX_WAIT_S: Final = 300.0
 _PREFER_WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+(?:\.\d+)?)\"?", re.IGNORECASE)
-_LIST_FIELDS: Final = frozenset(("order", "limit", "after", "status", "function"))
+
+CallNum = Annotated[int, Meta(ge=1, le=999_999_999_999_999)]
+Wait = Annotated[float, Meta(ge=0, le=MAX_WAIT_S)]
 
 
-def wait_s(query: Mapping[str, str], prefer: str) -> float:
-    """Return how long to wait for a call's end: ``?wait=`` or ``Prefer: wait=``; 0 is not.
+class PathModel(Model, frozen=True, kw_only=True):
+    """The names in a path; what cannot be one is refused as ``refusal``."""
+
+    refusal: ClassVar[type[SkepError]] = BadRequest
+    hint: ClassVar[str] = (
+        "a name is letters, digits, '.', '_', ':' and '-', at most 128, the first no sign"
+    )
+
+
+class NoPath(PathModel, frozen=True, kw_only=True):
+    """A path without names."""
+
+
+class CallPath(PathModel, frozen=True, kw_only=True):
+    """A call, by its number."""
+
+    refusal: ClassVar[type[SkepError]] = UnknownCall
+    hint: ClassVar[str] = "GET /calls lists them; /call/1 is one"
+
+    num: CallNum
+
+
+class RuntimePath(PathModel, frozen=True, kw_only=True):
+    """A runtime that is there."""
+
+    refusal: ClassVar[type[SkepError]] = UnknownRuntime
+    hint: ClassVar[str] = "GET /runtimes lists them"
+
+    runtime: Name
+
+
+class FunctionPath(PathModel, frozen=True, kw_only=True):
+    """A function that is there."""
+
+    refusal: ClassVar[type[SkepError]] = UnknownFunction
+    hint: ClassVar[str] = "GET /functions lists them"
+
+    function: Name
+
+
+class NewFunctionPath(PathModel, frozen=True, kw_only=True):
+    """A function that is to be, and its runtime."""
+
+    runtime: Name
+    function: Name
+
+
+class NoQuery(Model, frozen=True, kw_only=True):
+    """No parameter is known here."""
+
+
+class WaitQuery(Model, frozen=True, kw_only=True):
+    """How many seconds to wait for the end of a call; ``Prefer: wait=S`` says the same."""
+
+    wait: Wait | None = None
+
+
+class RevisionQuery(Model, frozen=True, kw_only=True):
+    """Which revision; the newest one if it is not said."""
+
+    revision: Number | None = None
+
+
+class DeleteQuery(Model, frozen=True, kw_only=True):
+    """Whether calls that were accepted before are ended too; else they still run."""
+
+    cancel: bool = False
+
+
+class PrepareQuery(Model, frozen=True, kw_only=True):
+    """Whether a node makes the bundle before the function is changed."""
+
+    prepare: bool = False
+
+
+#: GET /calls takes what the DB node's ``listCalls`` does.
+CallsQuery = ListCalls
+
+P = TypeVar("P", bound=PathModel)
+Q = TypeVar("Q", bound=Model)
+
+
+def read_path(model: type[P], said: Mapping[str, str]) -> P:
+    """Return the names in a path.
 
     Raises:
-        BadRequest: ``?wait=`` is no number of seconds from 0 to 300.
+        SkepError: one of them cannot be a name of its kind.
     """
-    said = query.get("wait")
-    if said is None:
-        found = _PREFER_WAIT.search(prefer)
-        # A preference may be followed in part (RFC 7240): a longer wait is cut.
-        return min(MAX_WAIT_S, float(found[1])) if found else 0.0
     try:
-        seconds = float(said)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= MAX_WAIT_S:
-        raise BadRequest(
-            f"wait={said[:40]} is no number of seconds from 0 to 300", hint="?wait=10"
-        )
-    return seconds
+        return msgspec.convert(dict(said), model, strict=False)
+    except ValueError as error:
+        shown = "/".join(said.values())
+        raise model.refusal(f"there is no {shown[:200]!r}: {error}", hint=model.hint) from error
 
 
-def page(query: Mapping[str, str]) -> ListCalls:
-    """Return which calls GET /calls asks for.
+def read_query(model: type[Q], said: Mapping[str, str]) -> Q:
+    """Return the parameters of a query.
 
     Raises:
-        BadRequest: an unknown parameter, or a value that is none.
+        BadRequest: one is unknown, or its value is none; the message names it.
     """
-    unknown = sorted(set(query) - _LIST_FIELDS)
+    fields = {field.encode_name: field for field in msgspec.structs.fields(model)}
+    unknown = sorted(set(said) - set(fields))
     if unknown:
+        known = ", ".join(sorted(fields))
         raise BadRequest(
             f"unknown parameter {unknown[0][:80]!r}",
-            hint="known are " + ", ".join(sorted(_LIST_FIELDS)),
+            hint=f"known are {known}" if known else "this route takes no parameters",
         )
     try:
-        return msgspec.convert(dict(query), ListCalls, strict=False)
+        return msgspec.convert(dict(said), model, strict=False)
     except ValueError as error:
         raise BadRequest(
-            f"the request does not fit: {error}",
-            hint="order=asc|desc, limit=1..1000, after=callNum, status=DONE, function=NAME",
+            f"a parameter does not fit: {error}", hint="GET /docs shows what each may be"
         ) from error
 
 
-def call_num(text: str) -> int:
-    """Return the callNum in a path.
-
-    Raises:
-        UnknownCall: it is no number, so there is no such call.
-    """
-    if not (text.isascii() and text.isdecimal() and 0 < len(text) <= 15) or int(text) == 0:
-        raise UnknownCall(
-            f"there is no call {text[:40]!r}", hint="GET /calls lists them; /call/1 is one"
-        )
-    return int(text)
-
-
-def name(text: str, what: str) -> str:
-    """Return a name in a path.
-
-    Raises:
-        BadRequest: it may not be one.
-    """
-    if not re.match(NAME_PATTERN, text):
-        raise BadRequest(
-            f"{text[:200]!r} cannot be the name of a {what}",
-            hint="letters, digits, '.', '_', ':' and '-', at most 128, the first no sign",
-        )
-    return text
+def wait_s(query: WaitQuery, prefer: str) -> float:
+    """Return how long to wait for a call's end: ``?wait=`` or ``Prefer: wait=``; 0 is not."""
+    if query.wait is not None:
+        return query.wait
+    found = _PREFER_WAIT.search(prefer)
+    # A preference may be followed in part (RFC 7240): a longer wait is cut.
+    return min(MAX_WAIT_S, float(found[1])) if found else 0.0

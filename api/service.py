@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import zmq
@@ -37,7 +37,7 @@ from wire.codec import Message
 from wire.errors import StaleEpoch
 from wire.liveness import HEARTBEAT_S, LOST_S
 from wire.messages import Result
-from wire.models import CallRecord, Model, Status
+from wire.models import CallRecord, Function, Model, Status
 from wire.process import spawn
 from wire.records import (
     ApiOpened,
@@ -47,6 +47,7 @@ from wire.records import (
     Changed,
     OpenApi,
     ReadCatalogue,
+    RegisterFunction,
 )
 
 log = logging.getLogger(__name__)
@@ -74,11 +75,12 @@ class Service:
         self.catalogue = catalogue
         self.epoch = epoch
         self.counts: dict[str, int] = {}
+        self._changing = asyncio.Lock()
         self.numbers = Numbers(store, api=settings.name, epoch=epoch)
         self.waiters = Waiters()
         self.meter = Meter()
         self.finished = Finished()
-        self.packages = Packages(settings.data / "packages", limits.package)
+        self.packages = Packages(settings.data / "packages", limits.package, catalogue.names)
         self.roster = Roster(token=settings.token, first=epoch * SESSIONS_PER_EPOCH + 1)
         self.backlog = Backlog(max_calls=limits.queue, max_bytes=limits.queue_bytes)
         self.dispatch = Dispatch(self.roster, self.backlog, api=settings.name, epoch=epoch)
@@ -168,6 +170,18 @@ class Service:
         if changed.item.deleted:
             self.dispatch.tally.fold(set(self.catalogue.functions()))
         return changed
+
+    async def change_function(self, composed: Callable[[], Function]) -> Changed:
+        """Register what is composed, of the newest revision: one change after another."""
+        async with self._changing:
+            return await self.change(RegisterFunction(function=composed()))
+
+    def cancel_all(self, project: str, function: str) -> None:
+        """Cancel every call of a function that has not ended."""
+        for live in list(self.dispatch.calls.values()):
+            of = live.spec.function
+            if (of.project, of.function_name) == (project, function):
+                self.perform(self.dispatch.cancel(live.num, boot_time()))
 
     async def _catch_up(self) -> None:
         request = ReadCatalogue(epoch=self.catalogue.epoch, after=self.catalogue.seq)

@@ -42,6 +42,8 @@ class Settings:
     token: str = ""
     insecure: bool = False
     cors_origins: tuple[str, ...] = ()
+    #: How long a request's body may pause before it is given up.
+    upload_stall_s: float = 30.0
     limits: Limits = field(default_factory=Limits)
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""POST /registerFunction: a multipart body read as it comes, in bounded memory."""
+"""A multipart body read as it comes, in bounded memory: text fields and the ``module``."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from typing import Any, Final
 import msgspec
 from aiohttp import BodyPartReader, web
 
-from api.bodies import FunctionSettings, read_settings
-from api.packages import Packages
+from api.pace import Pace
+from api.packages import Uploading
 from wire.errors import BadRequest, TooLarge
-from wire.models import Package
 
 PIECE_BYTES: Final = 256 << 10
 #: All text fields together.
 MAX_TEXT_BYTES: Final = 1 << 20
+#: No form of ours has more fields; each one costs the reader something.
+MAX_FIELDS: Final = 100
 _MODULE: Final = "module"
 
 
-async def read_upload(
-    request: web.Request, packages: Packages
-) -> tuple[Package, FunctionSettings]:
-    """Return the stored package and the settings of a registration.
+async def read_upload(request: web.Request, uploading: Uploading, pace: Pace) -> dict[str, Any]:
+    """Take the file in and return the other fields: texts, or what a JSON field says.
 
     Raises:
-        BadRequest: it is no multipart form, has no field ``module``, or unknown fields.
+        BadRequest: it is no multipart form, or a broken one.
         SkepError: the package was not taken in, and why.
     """
     if request.content_type != "multipart/form-data":
@@ -33,58 +32,68 @@ async def read_upload(
             f"this route takes multipart/form-data, not {request.content_type}",
             hint="curl: -F module=@function.tar.gz",
         )
-    upload = _Upload(packages)
+    form = _Form(uploading, pace)
     try:
-        async for part in await request.multipart():
+        reader = await request.multipart()
+        while (part := await pace.next(reader.next())) is not None:
             if not isinstance(part, BodyPartReader):
                 raise BadRequest("a multipart form inside a field makes no sense here")
-            await upload.take(part)
-    except (ValueError, AssertionError, EOFError) as error:
+            await form.take(part)
+    except (ValueError, AssertionError, EOFError, RuntimeError, LookupError) as error:
         raise BadRequest(
             f"the multipart form is broken: {error}", hint="was it sent completely?"
         ) from error
-    return upload.result()
+    return form.fields
 
 
-class _Upload:
-    def __init__(self, packages: Packages) -> None:
-        self._packages = packages
-        self._package: Package | None = None
-        self._fields: dict[str, Any] = {}
+class _Form:
+    def __init__(self, uploading: Uploading, pace: Pace) -> None:
+        self.fields: dict[str, Any] = {}
+        self._uploading = uploading
+        self._pace = pace
         self._text_bytes = 0
+        self._parts = 0
 
     async def take(self, part: BodyPartReader) -> None:
         name = part.name or ""
+        self._parts += 1
+        if self._parts > MAX_FIELDS:
+            raise BadRequest(f"the form has more than {MAX_FIELDS} fields")
+        if not name:
+            raise BadRequest("a field of the form has no name", hint="curl: -F name=value")
         if name == _MODULE:
-            if self._package is not None:
-                raise BadRequest("the field module is there twice", hint="send one archive")
-            filename = part.filename or "module"
-            self._package = await self._packages.store(_pieces(part), filename)
+            await self._module(part)
         elif part.headers.get("Content-Type", "").startswith("application/json"):
-            self._fields |= _object(await self._text(part), name)
+            for key, value in _object(await self._text(part), name).items():
+                self._put(key, value)
         else:
-            self._fields[name] = (await self._text(part)).decode(errors="strict")
+            self._put(name, (await self._text(part)).decode(errors="strict"))
 
-    def result(self) -> tuple[Package, FunctionSettings]:
-        if self._package is None:
-            raise BadRequest(
-                "the field module is missing", hint="curl: -F module=@function.tar.gz"
-            )
-        return self._package, read_settings(self._fields)
+    async def _module(self, part: BodyPartReader) -> None:
+        if self._uploading.package is not None:
+            raise BadRequest("the field module is there twice", hint="send one archive")
+        if part.filename is None and not part.headers.get("Content-Type"):
+            raise BadRequest("the field module is no file", hint="curl: -F module=@FILE")
+        await self._uploading.receive(self._pieces(part), part.filename or "module")
+
+    def _put(self, name: str, value: Any) -> None:
+        if name in self.fields:
+            raise BadRequest(f"the field {name[:80]!r} is there twice", hint="send it once")
+        self.fields[name] = value
 
     async def _text(self, part: BodyPartReader) -> bytes:
-        text = b""
-        async for piece in _pieces(part):
+        text = bytearray()
+        async for piece in self._pieces(part):
             self._text_bytes += len(piece)
             if self._text_bytes > MAX_TEXT_BYTES:
                 raise TooLarge("the text fields are too large", hint="at most 1 MiB in all")
             text += piece
-        return text
+        return bytes(text)
 
-
-async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:
-    while piece := await part.read_chunk(PIECE_BYTES):
-        yield piece
+    async def _pieces(self, part: BodyPartReader) -> AsyncIterator[bytes]:
+        while piece := await self._pace.next(part.read_chunk(PIECE_BYTES)):
+            self._pace.came(len(piece))
+            yield piece
 
 
 def _object(text: bytes, name: str) -> dict[str, Any]:

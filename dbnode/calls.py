@@ -34,6 +34,16 @@ class Entry:
         """Return the name that calls are counted under: ``project/function``."""
         return f"{self.record.call.project}/{self.record.call.func_name}"
 
+    @property
+    def key(self) -> str | None:
+        """Return what the call is found by beside its number: ``project/key``, or None."""
+        return keyed(self.record.call.project, self.record.idempotency_key)
+
+
+def keyed(project: str, key: str | None) -> str | None:
+    """Return the name that an Idempotency-Key is looked up under; keys are a project's."""
+    return None if key is None else f"{project}/{key}"
+
 
 def check(request: WriteCalls) -> None:
     """Refuse a write that no api may make.
@@ -52,6 +62,19 @@ def check(request: WriteCalls) -> None:
             bytes(record.call.params).decode()
         except UnicodeDecodeError as error:
             raise BadRequest(f"params of call {record.call.call_num}: {error}") from error
+
+
+def check_key(entry: Entry, holder: int | None) -> None:
+    """Refuse a record whose key another call has.
+
+    Raises:
+        Conflict: one key, two calls.
+    """
+    if holder not in (None, entry.record.call.call_num):
+        raise Conflict(
+            f"call {entry.record.call.call_num} has the Idempotency-Key of call {holder}",
+            hint=f"GET /call/{holder} shows the call that was accepted with it",
+        )
 
 
 def merge(stored: Entry | None, new: CallRecord) -> Entry | None:

@@ -26,6 +26,8 @@ class Draft:
         self._catalogue = store.catalogue
         self._ledger = store.ledger
         self._entries: dict[int, Entry] = {}
+        #: Whose an Idempotency-Key is after this batch; None: nobody's any more.
+        self._claims: dict[str, int | None] = {}
 
     def changes(self) -> Changes:
         """Return what differs from the committed state."""
@@ -80,6 +82,7 @@ class Draft:
         calls.check(request)
         fenced = ledger.fence(self._ledger, request.api, request.epoch)
         entries: dict[int, Entry] = {}
+        claims: dict[str, int | None] = {}
         acks: list[tuple[int, int]] = []
         for record in request.records:
             number = record.call.call_num
@@ -87,10 +90,26 @@ class Draft:
             merged = calls.merge(stored, replace(record, epoch=request.epoch))
             if merged is not None:
                 entries[number] = merged
+                self._claim(claims, stored, merged)
             acks.append((number, record.rev))
         self._entries |= entries
+        self._claims |= claims
         self._ledger = ledger.used(fenced, max(entries, default=0))
         return records.CallsWritten(acks=tuple(acks))
+
+    def _claim(self, claims: dict[str, int | None], before: Entry | None, after: Entry) -> None:
+        """Note whose a key is; a key that another call has is refused."""
+        if before is not None and before.key not in (None, after.key):
+            claims[str(before.key)] = None
+        if after.key is None:
+            return
+        for known in (claims, self._claims):
+            if after.key in known:
+                calls.check_key(after, known[after.key])
+                break
+        else:
+            calls.check_key(after, self._store.find_key(after.key))
+        claims[after.key] = after.record.call.call_num
 
     def _find(self, number: int) -> Entry | None:
         return self._entries.get(number) or self._store.find(number)

@@ -27,6 +27,7 @@ class MemoryStore:
         self._entries: dict[int, Entry] = {}
         self._numbers: list[int] = []
         self._tally = Tally()
+        self._keys: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._entries)} calls>"
@@ -54,6 +55,10 @@ class MemoryStore:
         """Return a call's record; nothing of it is held elsewhere."""
         return self._entries.get(call_num)
 
+    def find_key(self, key: str) -> int | None:
+        """Return the number of the call with this key."""
+        return self._keys.get(key)
+
     def whole(self, entry: Entry) -> CallRecord:
         """Return the record."""
         return entry.record
@@ -80,6 +85,10 @@ class MemoryStore:
             if before is None:
                 bisect.insort(self._numbers, number)
             self._tally.put(before, entry)
+            if before is not None and before.key is not None:
+                self._keys.pop(before.key, None)
+            if entry.key is not None:
+                self._keys[entry.key] = number
             self._entries[number] = entry
 
     def tidy(self) -> None:

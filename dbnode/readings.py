@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from dbnode import catalogue as rules
 from dbnode import listing
+from dbnode.calls import keyed
 from dbnode.store import Store
 from wire import errors, records
 from wire.models import Model
@@ -49,6 +50,17 @@ class Readings:
             )
         return records.CallGot(record=self._store.whole(entry))
 
+    def find_call(self, request: records.FindCall) -> Model:
+        """Return the record that was accepted with a key."""
+        key = keyed(request.project, request.idempotency_key)
+        number = self._store.find_key(str(key))
+        if number is None:
+            raise errors.UnknownCall(
+                f"no call was accepted with the key {request.idempotency_key!r} of late",
+                hint="a key is known for a day",
+            )
+        return self.get(records.GetCall(call_num=number))
+
     def list_calls(self, request: records.ListCalls) -> Model:
         """Return a page of public records."""
         found = self._store.scan(
@@ -76,6 +88,7 @@ _READERS: Final[dict[type[Model], Callable[[Readings, Any], Model]]] = {
     records.ReadCatalogue: Readings.catalogue,
     records.CallCounts: Readings.counts,
     records.GetCall: Readings.get,
+    records.FindCall: Readings.find_call,
     records.ListCalls: Readings.list_calls,
     records.UnfinishedCalls: Readings.unfinished,
 }

@@ -3,6 +3,7 @@
     calls/open/0000000001.json      calls 1 to 1000, while they may change
     calls/sealed/0000001001.json    a page whose calls have all ended
     calls/index/0000000001.json     what the sealed pages of calls 1 to 1,000,000 count
+    calls/keys/…                    the Idempotency-Keys of sealed pages, see ``dbnode.keys``
     calls/content/0000000001/…      big pieces of calls 1 to 1000
 
 A start reads open pages and the index alone, so it takes as long as there are calls that
@@ -14,7 +15,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dbnode import rows
@@ -22,7 +23,9 @@ from dbnode.calls import Entry
 from dbnode.content import Content
 from dbnode.files import Files
 from dbnode.index import Index
+from dbnode.keys import Keys
 from dbnode.listing import Tally
+from dbnode.places import OPEN, Places
 from dbnode.rows import Doc, Pack
 from dbnode.seals import Layout
 from dbnode.tiny import Page
@@ -30,7 +33,14 @@ from wire.models import CallRecord
 
 #: Pages kept in memory when nobody needs them: about 2 MB each.
 CACHED_PAGES: Final = 8
-FOLDERS: Final = ("calls", "calls/open", "calls/sealed", "calls/index", "calls/content")
+FOLDERS: Final = (
+    "calls",
+    "calls/open",
+    "calls/sealed",
+    "calls/index",
+    "calls/keys",
+    "calls/content",
+)
 _CALLS: Final = "calls"
 
 
@@ -41,6 +51,8 @@ class _Staging:
     page: Page
     tally: Tally
     pack: Pack
+    #: (callNum, record before, record after)
+    records: list[tuple[int, Entry | None, Entry]] = field(default_factory=list)
 
 
 class Shelf:
@@ -51,12 +63,11 @@ class Shelf:
         self._layout = layout
         self._content = Content(files, layout)
         self._index = Index(files, layout)
+        self._keys = Keys(files, layout)
         #: Every page with calls, and the numbers of all in order.
         self._tallies: dict[int, Tally] = {}
         self._order: list[int] = []
-        #: Where their files are; a page is in one of the two.
-        self._open: set[int] = set()
-        self._sealed: set[int] = set()
+        self._places = Places(files, layout)
         #: Open pages that ``tidy`` may seal.
         self._ripe: set[int] = set()
         #: Open pages that the index on the disk may call sealed: sealing them failed.
@@ -69,7 +80,7 @@ class Shelf:
         self.highest = 0
 
     def __repr__(self) -> str:
-        return f"<Shelf of {len(self._open)} open and {len(self._sealed)} sealed pages>"
+        return f"<Shelf of {self._places!r}>"
 
     @property
     def is_untidy(self) -> bool:
@@ -80,7 +91,7 @@ class Shelf:
 
     def pages(self) -> tuple[int, int]:
         """Return how many open and sealed pages there are."""
-        return len(self._open), len(self._sealed)
+        return len(self._places.open), len(self._places.sealed)
 
     def counts(self) -> dict[str, int]:
         """Return the number of calls by ``project/function``."""
@@ -90,6 +101,10 @@ class Shelf:
         """Return a call's entry; None if unknown."""
         doc = self._doc(call_num)
         return None if doc is None else rows.brief(doc)
+
+    def find_key(self, key: str) -> int | None:
+        """Return the number of the call with a key; None if unknown, or long ago."""
+        return self._keys.find(key)
 
     def whole(self, call_num: int) -> CallRecord:
         """Return a known call's record with its big pieces."""
@@ -130,7 +145,7 @@ class Shelf:
     def _page(self, number: int) -> Page:
         page = self._stale.get(number) or self._cache.get(number)
         if page is None:
-            page = Page(self._files, self._path(number, sealed=number in self._sealed))
+            page = Page(self._files, self._places.path(number))
         self._cache[number] = page
         self._cache.move_to_end(number)
         if len(self._cache) > CACHED_PAGES:
@@ -145,7 +160,7 @@ class Shelf:
         for call_num, entry in entries.items():
             grouped.setdefault(self._layout.page_of(call_num), {})[call_num] = entry
         for number, group in grouped.items():
-            if number in self._sealed or number in self._half_sealed:
+            if number in self._places.sealed or number in self._half_sealed:
                 self._unseal(number)
             self._content.write(number, self._stage_page(number, group).pack)
 
@@ -162,7 +177,9 @@ class Shelf:
         newest = self._newest
         for number, staging in self._staging.items():
             self._adopt(number, staging.tally)
-        self._note_ripe(self._staging if newest == self._newest else self._open)
+            for call_num, before, after in staging.records:
+                self._keys.put(call_num, before, after)
+        self._note_ripe(self._staging if newest == self._newest else self._places.open)
         self._staging.clear()
 
     def undo(self) -> None:
@@ -188,9 +205,11 @@ class Shelf:
         self._staging[number] = staging
         docs: dict[int, Doc] = {}
         for call_num, entry in group.items():
-            before = staging.page.get(_CALLS, call_num)
-            docs[call_num] = rows.to_doc(entry, before, pack)
-            tally.put(None if before is None else rows.brief(before), entry)
+            doc = staging.page.get(_CALLS, call_num)
+            before = None if doc is None else rows.brief(doc)
+            docs[call_num] = rows.to_doc(entry, doc, pack)
+            tally.put(before, entry)
+            staging.records.append((call_num, before, entry))
         staging.page.put(_CALLS, docs)
         return staging
 
@@ -198,7 +217,7 @@ class Shelf:
         before = self._tallies.get(number)
         if before is None:
             bisect.insort(self._order, number)
-            (self._sealed if sealed else self._open).add(number)
+            (self._places.sealed if sealed else self._places.open).add(number)
         else:
             self._counts.subtract(before.functions)
         self._counts += tally.functions
@@ -224,11 +243,16 @@ class Shelf:
             OSError: the disk refuses; it will be tried again.
         """
         for number in sorted(self._ripe - self._stale.keys()):
+            self._keys.seal(number, self._entries(number))
             self._half_sealed.add(number)
             self._index.note(number, self._tallies[number])
             self._move(number, sealed=True)
             self._half_sealed.discard(number)
             self._ripe.discard(number)
+        self._keys.expire(self._places.sealed)
+
+    def _entries(self, number: int) -> Iterator[Entry]:
+        return (rows.brief(doc) for _, doc in self._page(number).all(_CALLS))
 
     def _unseal(self, number: int) -> None:
         self._index.note(number, None)
@@ -237,19 +261,9 @@ class Shelf:
         self._ripe.add(number)
 
     def _move(self, number: int, *, sealed: bool) -> None:
-        source = self._path(number, sealed=not sealed)
-        # A try that failed at settling has moved it already.
-        if self._files.disk.exists(source):
-            self._files.move(source, self._path(number, sealed=sealed))
+        # Its place changes even if settling fails: the page read from the old one goes.
         self._cache.pop(number, None)
-        # Before it is settled: this is where the file is to be found from now on.
-        (self._open if sealed else self._sealed).discard(number)
-        (self._sealed if sealed else self._open).add(number)
-        self._files.settle()
-
-    def _path(self, number: int, *, sealed: bool) -> str:
-        folder = "sealed" if sealed else "open"
-        return f"calls/{folder}/{self._layout.first_of(number):010d}.json"
+        self._places.move(number, sealed=sealed)
 
     # Starting
 
@@ -260,36 +274,25 @@ class Shelf:
         self._files.settle()
         for number, tally in self._index.load():
             self._adopt(number, tally, sealed=True)
-        self._place_pages()
-        for number in self._numbers("calls/open"):
+        self._places.restore()
+        self._keys.load(self._places.sealed)
+        for number in self._places.numbers(OPEN):
             self._load_open(number)
-        self._note_ripe(self._open)
+        self._note_ripe(self._places.open)
         if self._order:
             self.highest = max(self._page(self._newest).numbers(_CALLS))
-
-    def _place_pages(self) -> None:
-        """Move each page to where the index says that it is."""
-        for sealed, folder in ((False, "calls/open"), (True, "calls/sealed")):
-            for number in self._numbers(folder):
-                if (number in self._sealed) is not sealed:
-                    source = self._path(number, sealed=sealed)
-                    self._files.move(source, self._path(number, sealed=not sealed))
-        self._files.settle()
 
     def _load_open(self, number: int) -> None:
         page, tally = self._page(number), Tally()
         named: set[str] = set()
-        for _, doc in page.all(_CALLS):
-            tally.put(None, rows.brief(doc))
+        for call_num, doc in page.all(_CALLS):
+            entry = rows.brief(doc)
+            tally.put(None, entry)
+            self._keys.put(call_num, None, entry)
             named |= {ref[0] for ref in rows.refs(doc).values()}
         if tally.count:
             self._adopt(number, tally)
         self._content.sweep(number, named)
-
-    def _numbers(self, folder: str) -> list[int]:
-        names = (name.removesuffix(".json") for name in self._files.list(folder))
-        firsts = sorted(int(name) for name in names if name.isdecimal())
-        return [self._layout.page_of(first) for first in firsts]
 
 
 def _ordered(numbers: list[int], after: int | None, *, descending: bool) -> list[int]:

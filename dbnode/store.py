@@ -69,6 +69,9 @@ class Store(Protocol):
     def find(self, call_num: int) -> Entry | None:
         """Return a call's record without what is held elsewhere; None if unknown."""
 
+    def find_key(self, key: str) -> int | None:
+        """Return the number of the call with this key (``Entry.key``); None if unknown."""
+
     def whole(self, entry: Entry) -> CallRecord:
         """Return the record of an entry that was found here, with what is held."""
 

@@ -116,6 +116,10 @@ class TinyStore:
         """Return a call's record without its big pieces; None if unknown."""
         return self._shelf.find(call_num)
 
+    def find_key(self, key: str) -> int | None:
+        """Return the number of the call with this key; None if unknown, or too old."""
+        return self._shelf.find_key(key)
+
     def whole(self, entry: Entry) -> CallRecord:
         """Return the record of an entry that was found here, with its big pieces."""
         if not entry.held:

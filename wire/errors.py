@@ -75,6 +75,12 @@ class Conflict(SkepError):
     code = "conflict"
 
 
+class Stalled(SkepError):
+    """A request's body did not come, or came far too slowly."""
+
+    code = "stalled"
+
+
 class TooLarge(SkepError):
     """Something is over its limit of bytes."""
 
@@ -133,6 +139,7 @@ BY_CODE: dict[str, type[SkepError]] = {
         UnknownFunction,
         UnknownCall,
         Conflict,
+        Stalled,
         TooLarge,
         UnsafeArchive,
         UnsupportedArchive,

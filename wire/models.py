@@ -20,6 +20,9 @@ DEFAULT_PROJECT: Final = "default"
 #: What a runtime, function or node may be called.
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
+#: What a client may send as Idempotency-Key: visible ASCII.
+KEY_PATTERN: Final = r"^[!-~]{1,255}\Z"
+Key = Annotated[str, Meta(pattern=KEY_PATTERN)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count = Annotated[int, Meta(ge=0)]
 Number = Annotated[int, Meta(ge=1)]
@@ -31,6 +34,11 @@ class Model(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
     """Base of the models: frozen, keyword-only, camelCase outside, unknown fields refused."""
+
+
+def no_params() -> msgspec.Raw:
+    """Return the params of a call that gives none."""
+    return msgspec.Raw(b"{}")
 
 
 class Status(enum.StrEnum):
@@ -165,7 +173,8 @@ class Call(Model, frozen=True, kw_only=True):
     """The public record of a call; the first five fields are the seed's, in its order."""
 
     func_name: str
-    params: msgspec.Raw = msgspec.Raw(b"{}")
+    #: By a factory: a schema cannot spell raw bytes as a default.
+    params: msgspec.Raw = msgspec.field(default_factory=no_params)
     call_num: Number
     status: Status = Status.PENDING
     result: str = ""
@@ -224,9 +233,12 @@ class CallRecord(Model, frozen=True, kw_only=True):
     #: The node (id) and its life (boot) that an attempt was STARTed on, while it may run.
     node_id: str | None = None
     boot: str | None = None
-    idempotency_key: str | None = None
+    #: What the client said to have the call accepted once, and what of its request is
+    #: compared when the key comes again.
+    idempotency_key: Key | None = None
     logs: Logs | None = None
     params_kept: bool = False
+    idempotency_digest: str | None = None
     tracestate: str = ""
 
 

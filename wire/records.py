@@ -20,6 +20,7 @@ from wire.models import (
     Count,
     Function,
     Item,
+    Key,
     Model,
     Name,
     Number,
@@ -103,6 +104,13 @@ class Changed(Model, frozen=True, kw_only=True):
     item: Item
 
 
+def function_of(changed: Changed) -> Function:
+    """Return the function that a change is about."""
+    if changed.item.function is None:
+        raise errors.ProtocolError(f"the DB node answered no function: {changed!r}")
+    return changed.item.function
+
+
 class CallCounts(Model, frozen=True, kw_only=True):
     """Ask how many calls each function has had."""
 
@@ -169,6 +177,13 @@ class CallGot(Model, frozen=True, kw_only=True):
     record: CallRecord
 
 
+class FindCall(Model, frozen=True, kw_only=True):
+    """Read the record of the call that was accepted with an Idempotency-Key."""
+
+    idempotency_key: Key
+    project: str = "default"
+
+
 class ListCalls(Model, frozen=True, kw_only=True):
     """Read public records in order of callNum; ``after`` is exclusive in that order."""
 
@@ -218,6 +233,7 @@ REQUESTS: Final[dict[str, tuple[type[Model], type[Model]]]] = {
     "returnCalls": (ReturnCalls, CallsReturned),
     "writeCalls": (WriteCalls, CallsWritten),
     "getCall": (GetCall, CallGot),
+    "findCall": (FindCall, CallGot),
     "listCalls": (ListCalls, CallsListed),
     "unfinishedCalls": (UnfinishedCalls, CallsUnfinished),
 }

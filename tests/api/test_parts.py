@@ -23,7 +23,7 @@ from api.roster import Roster
 from tests.api.model import ModelWorker, live, spec
 from wire.errors import BadRequest, ProtocolError, UnknownCall, UnknownFunction
 from wire.messages import Outcome, Result, Warm
-from wire.models import Call, Fault, Item, Reason, Status
+from wire.models import Call, Fault, Function, Item, Reason, Status
 from wire.records import CallsListed, ListCalls
 
 KEY = "default/dice@1.1"
@@ -331,6 +331,12 @@ def test_times_there_and_back() -> None:
     assert wall_ms("2023-11-14T22:13:20.007Z") == 1_700_000_000_007
 
 
+def read_invocation(body: bytes) -> bodies.InvokeFunction:
+    read = bodies.read(bodies.InvokeFunction, body)
+    bodies.check_depth(bytes(read.params))
+    return read
+
+
 @pytest.mark.parametrize(
     ("body", "hint"),
     [
@@ -348,14 +354,14 @@ def test_times_there_and_back() -> None:
 )
 def test_a_bad_invocation_is_named(body: bytes, hint: str) -> None:
     with pytest.raises(BadRequest, match=hint):
-        bodies.read_invocation(body)
+        read_invocation(body)
 
 
 def test_a_good_invocation_keeps_its_bytes() -> None:
-    read = bodies.read_invocation(b'{"funcName":"dice","params": {"roll":  "4d6"}}')
+    read = read_invocation(b'{"funcName":"dice","params": {"roll":  "4d6"}}')
     assert bytes(read.params) == b'{"roll":  "4d6"}'
     flat = b"[" + b",".join([b"[]"] * 500) + b"]"
-    read = bodies.read_invocation(b'{"funcName":"dice","params":' + flat + b"}")
+    read = read_invocation(b'{"funcName":"dice","params":' + flat + b"}")
     assert bytes(read.params) == flat
 
 
@@ -393,19 +399,57 @@ def test_agents_by_the_first_word() -> None:
     ]  # fmt: skip
 
 
+def waited(prefer: str, **said: str) -> float:
+    return queries.wait_s(queries.read_query(queries.WaitQuery, said), prefer)
+
+
 def test_waits_and_pages_and_numbers() -> None:
-    assert queries.wait_s({}, "") == 0
-    assert queries.wait_s({"wait": "1.5"}, "wait=9") == 1.5
-    assert queries.wait_s({}, "respond-async, wait=10") == 10
-    assert queries.wait_s({}, "wait=9999") == 300
+    assert waited("") == 0
+    assert waited("wait=9", wait="1.5") == 1.5
+    assert waited("respond-async, wait=10") == 10
+    assert waited("wait=9999") == 300
     for bad in ("-1", "301", "nan", "x"):
-        with pytest.raises(BadRequest):
-            queries.wait_s({"wait": bad}, "")
-    assert queries.page({"limit": "5", "status": "DONE"}).limit == 5
+        with pytest.raises(BadRequest, match="wait"):
+            waited("", wait=bad)
+    good = {"limit": "5", "status": "DONE"}
+    assert queries.read_query(queries.CallsQuery, good).limit == 5
     for query in ({"limit": "0"}, {"limit": "1001"}, {"status": "GONE"}, {"colour": "red"}):
-        with pytest.raises(BadRequest):
-            queries.page(query)
-    assert queries.call_num("7") == 7
+        with pytest.raises(BadRequest, match=next(iter(query))):
+            queries.read_query(queries.CallsQuery, query)
+    assert queries.read_path(queries.CallPath, {"num": "7"}).num == 7
     for text in ("0", "x", "-1", "1" * 40, "²"):
         with pytest.raises(UnknownCall):
-            queries.call_num(text)
+            queries.read_path(queries.CallPath, {"num": text})
+
+
+def test_a_patch_says_what_changes_and_null_is_the_default() -> None:
+    assert bodies.read_patch(b'{"timeout": 9, "memory": null}') == {
+        "timeout": 9.0,
+        "memory": 256,
+    }
+    assert bodies.read_patch({"cpu": "null", "env": '{"A": "1"}'}) == {
+        "cpu": None,
+        "env": {"A": "1"},
+    }
+    assert bodies.read_patch(b"{}") == {}
+    for bad in (b'{"colour": 1}', b'{"entry": ""}', b'{"entry": "a.b", "run": "x"}', b"[]"):
+        with pytest.raises(BadRequest):
+            bodies.read_patch(bad)
+    for field in ({"timeout": ""}, {"run": ""}, {"env": ""}, {"colour": "red"}):
+        with pytest.raises(BadRequest, match="fit"):
+            bodies.read_patch(field)
+
+
+def test_entry_and_run_replace_each_other() -> None:
+    before = Function(function_name="f", runtime_name="r", revision=3, run="sh x", id="i")
+    after = bodies.patched(before, {"entry": "a.b"}, None, "t1")
+    assert (after.entry, after.run, after.updated_at) == ("a.b", None, "t1")
+    after = bodies.patched(after, {"run": "x"}, None, "t2")
+    assert (after.entry, after.run) == (None, "x")
+    assert bodies.patched(after, {"run": None}, None, "t3").run is None
+
+
+def test_every_setting_can_be_patched() -> None:
+    settings = {field.encode_name for field in msgspec.structs.fields(bodies.FunctionSettings)}
+    patch = {field.encode_name for field in msgspec.structs.fields(bodies.FunctionPatch)}
+    assert settings == patch

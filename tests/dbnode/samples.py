@@ -12,6 +12,7 @@ from wire.models import Attempt, Call, CallRecord, Function, Reason, Runtime, St
 RUNTIME = Runtime(name="py", image="python:3", path="/code", id="r-1", created_at="t0")
 DICE = Function(function_name="dice", runtime_name="py", id="f-1", created_at="t0")
 DONE = Status.DONE
+_OWN = ("logs", "sync", "node_id", "idempotency_key", "idempotency_digest")
 
 
 def call(num: int = 1, **fields: Any) -> Call:
@@ -32,7 +33,7 @@ def record(
     num: int = 1, rev: int = 1, *, api: str = "api", epoch: int = 1, **fields: Any
 ) -> CallRecord:
     """Return a record; what is no field of a record is one of its call."""
-    own = {name: fields.pop(name) for name in ("logs", "sync", "node_id") if name in fields}
+    own = {name: fields.pop(name) for name in _OWN if name in fields}
     return CallRecord(
         call=call(num, **fields),
         rev=rev,

@@ -25,6 +25,10 @@ def written(*some: CallRecord) -> records.WriteCalls:
     return records.WriteCalls(api="api", epoch=1, records=some)
 
 
+def key(num: int) -> dict[str, Any]:
+    return {"idempotency_key": f"key-{num}", "idempotency_digest": "d"} if num % 2 else {}
+
+
 def history() -> list[list[Model]]:
     """Return batches that touch every kind of file, seal pages and open one again."""
     params = b'"%s"' % BIG.encode()
@@ -32,13 +36,19 @@ def history() -> list[list[Model]]:
         [records.OpenApi(api="api"), records.RegisterRuntime(runtime=RUNTIME)],
         [records.RegisterFunction(function=DICE)],
         [records.LeaseCalls(api="api", epoch=1, count=16)],
-        [written(*(record(num, params=params) for num in range(1, 6)))],
+        [written(*(record(num, params=params, **key(num)) for num in range(1, 6)))],
     ]
     for num in range(1, 6):
-        done = record(num, 2, params=b"", status=DONE, result=BIG, logs=Logs(stdout="o"))
+        done = record(
+            num, 2, params=b"", status=DONE, result=BIG, logs=Logs(stdout="o"), **key(num)
+        )
         batches.append([written(done)])
     batches += [
-        [written(record(7, status=DONE)), written(record(8)), written(record(13))],
+        [
+            written(record(7, status=DONE, idempotency_key="seven")),
+            written(record(8)),
+            written(record(13, idempotency_key="thirteen")),
+        ],
         [written(record(1, 3, attempts=(attempt(1, DONE), attempt(2, Status.CANCELLED))))],
         [records.RegisterFunction(function=replace(DICE, timeout=9.0))],
         [written(record(6, logs=Logs(stderr=BIG))), records.DeleteFunction(name="dice")],
@@ -77,8 +87,17 @@ def dump(desk: Desk) -> dict[str, Any]:
     for call, got in zip(listed.calls, gets, strict=True):
         assert isinstance(got, records.CallGot), got
         assert got.record.call == call
+        check_key(desk, got.record)
         known[call.call_num] = got.record
     return {"calls": known, "items": catalogue.items}
+
+
+def check_key(desk: Desk, found: CallRecord) -> None:
+    """A record with a key is found by it, whatever page it is on."""
+    if found.idempotency_key is not None:
+        (by_key,) = desk.answer([records.FindCall(idempotency_key=found.idempotency_key)])
+        assert isinstance(by_key, records.CallGot)
+        assert by_key.record == found
 
 
 def ledger_of(desk: Desk) -> dict[str, Any]:
@@ -132,6 +151,7 @@ def test_the_history_touches_all_there_is() -> None:
     assert disk.list("calls/open")
     assert len(disk.list("calls/content")) >= 2
     assert len(disk.list("calls/index")) >= 1
+    assert len(disk.list("calls/keys")) >= 2
 
 
 @pytest.mark.parametrize("kept", list(Kept))

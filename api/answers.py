@@ -1,0 +1,107 @@
+"""What HTTP answers, as models: beside those of ``wire.models``, which most answers are."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from api.moments import iso
+from api.roster import Gone, Session
+from wire.messages import Hello, WorkerHeartbeat
+from wire.models import Count, Function, Model, Number
+
+
+class FunctionShown(Function, frozen=True, kw_only=True):
+    """A function with what changes at every call, and is hence no part of a revision."""
+
+    call_count: Count = 0
+
+
+class WorkerShown(Model, frozen=True, kw_only=True):
+    """A node: who it is, what it runs and what is warm there (by revision key)."""
+
+    name: str
+    node: str
+    pid: int
+    state: Literal["up", "draining", "gone"]
+    slots: Count
+    running: Count
+    sandbox: Literal["docker", "process", "fake"]
+    isolation: str
+    last_seen: str
+    warm: dict[str, int] = {}
+
+
+class QueueShown(Model, frozen=True, kw_only=True):
+    """The calls of one function revision that have not ended."""
+
+    function_name: str
+    revision: Number
+    queued: Count
+    running: Count
+
+
+class Health(Model, frozen=True, kw_only=True):
+    """The api process lives."""
+
+    status: Literal["ok"]
+    version: str
+    pid: Number
+
+
+class Readiness(Model, frozen=True, kw_only=True):
+    """Calls find a worker."""
+
+    status: Literal["ready"]
+    workers: Number
+
+
+class ErrorShown(Model, frozen=True, kw_only=True):
+    """What went wrong: a code for programs, a sentence, and what to do about it."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class ErrorAnswer(Model, frozen=True, kw_only=True):
+    """Every answer that is an error, whoever noticed it."""
+
+    error: ErrorShown
+
+
+def function(of: Function, call_count: int) -> FunctionShown:
+    """Return a function as HTTP shows it."""
+    return FunctionShown(**msgspec.structs.asdict(of), call_count=call_count)
+
+
+def worker(session: Session) -> WorkerShown:
+    """Return a worker that is here."""
+    state: Literal["up", "draining"] = "draining" if session.is_draining else "up"
+    return _worker(session.hello, session.heard_ms, state, session.heartbeat)
+
+
+def gone(one: Gone) -> WorkerShown:
+    """Return a worker that was here."""
+    return _worker(one.hello, one.heard_ms, "gone", None)
+
+
+def _worker(
+    hello: Hello,
+    heard_ms: int,
+    state: Literal["up", "draining", "gone"],
+    heartbeat: WorkerHeartbeat | None,
+) -> WorkerShown:
+    return WorkerShown(
+        name=hello.name,
+        node=hello.node_id,
+        pid=hello.pid,
+        state=state,
+        slots=hello.slots,
+        running=heartbeat.running if heartbeat else 0,
+        sandbox=hello.sandbox,
+        isolation=hello.isolation,
+        last_seen=iso(heard_ms),
+        warm=dict(heartbeat.warm) if heartbeat else {},
+    )

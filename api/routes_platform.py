@@ -1,0 +1,55 @@
+"""The endpoints of the platform itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from api.answers import Health, QueueShown, Readiness, WorkerShown
+from api.asked import Answer, Route, ok
+from wire.errors import NoWorker
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        method="GET",
+        path="/workers",
+        name="list_workers",
+        tag="platform",
+        summary="The nodes: who is there, and who was",
+        answers=ok("the workers, by name", list[WorkerShown]),
+    ),
+    Route(
+        method="GET",
+        path="/queues",
+        name="list_queues",
+        tag="platform",
+        summary="How many calls wait and run, by function revision",
+        answers=ok("the functions that have any", list[QueueShown]),
+    ),
+    Route(
+        method="GET",
+        path="/healthz",
+        name="get_health",
+        tag="platform",
+        summary="Whether the api lives",
+        is_open=True,
+        answers=ok("it does", Health),
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        name="get_readiness",
+        tag="platform",
+        summary="Whether a call would find a worker",
+        is_open=True,
+        answers=ok("it would", Readiness),
+        errors=(NoWorker,),
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        name="get_metrics",
+        tag="platform",
+        summary="What there is to measure, as Prometheus reads it (docs/observability.md)",
+        answers={200: Answer("the metrics", str, media=("text/plain",))},
+    ),
+)
