@@ -47,8 +47,6 @@ _SAFE: Final = ("GET", "HEAD")
 _ALLOWED: Final = (
     "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent, tracestate"
 )
-    "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent, tracestate"
-)
 _EXPOSED: Final = "Idempotency-Replayed, Link, Location, Retry-After"
 
 
