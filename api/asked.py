@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from aiohttp import web
 
-from api import bodies
+from api import reading
 from api.pace import json_body
 from api.queries import NoPath, NoQuery, PathModel
 from wire.errors import SkepError
@@ -91,4 +91,4 @@ class Asked(Generic[P, Q]):
         """
         if self.route.json is None:
             raise TypeError(f"{self.route.path} takes no JSON")
-        return bodies.read(self.route.json, await json_body(self.request, self.stall_s))
+        return reading.read(self.route.json, await json_body(self.request, self.stall_s))

@@ -125,20 +125,36 @@ def read_query(model: type[Q], said: Mapping[str, str]) -> Q:
     Raises:
         BadRequest: one is unknown, or its value is none; the message names it.
     """
-    fields = {field.encode_name: field for field in msgspec.structs.fields(model)}
-    unknown = sorted(set(said) - set(fields))
-    if unknown:
-        known = ", ".join(sorted(fields))
-        raise BadRequest(
-            f"unknown parameter {unknown[0][:80]!r}",
-            hint=f"known are {known}" if known else "this route takes no parameters",
-        )
+    if not said:
+        return model()
+    _check_names(model, said)
     try:
-        return msgspec.convert(dict(said), model, strict=False)
+        query = msgspec.convert(dict(said), model, strict=False)
     except ValueError as error:
         raise BadRequest(
             f"a parameter does not fit: {error}", hint="GET /docs shows what each may be"
         ) from error
+    for field in msgspec.structs.fields(model):
+        if field.encode_name in said and getattr(query, field.name) is None:
+            # Of text, "null" is taken for None; but what is not wanted is left out.
+            raise BadRequest(f"{field.encode_name}=null is no value", hint="leave it out")
+    return query
+
+
+def _check_names(model: type[Model], said: Mapping[str, str]) -> None:
+    known = sorted(field.encode_name for field in msgspec.structs.fields(model))
+    for name in said:
+        if name not in known:
+            raise BadRequest(
+                f"unknown parameter {name[:80]!r}",
+                hint=f"known are {', '.join(known)}" if known else "there are none here",
+            )
+    twice = len(said) - len(set(said))
+    if twice:
+        raise BadRequest(
+            f"a parameter is there twice, of {', '.join(sorted(set(said)))[:80]}",
+            hint="say each once",
+        )
 
 
 def wait_s(query: WaitQuery, prefer: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from api.answers import Health, QueueShown, Readiness, WorkerShown
 from api.asked import Answer, Route, ok
@@ -46,10 +46,28 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="GET",
+        path="/openapi.json",
+        name="get_openapi",
+        tag="platform",
+        summary="This interface as an OpenAPI 3.1 document",
+        is_open=True,
+        answers=ok("the document", dict[str, Any]),
+    ),
+    Route(
+        method="GET",
+        path="/docs",
+        name="get_docs",
+        tag="platform",
+        summary="This interface as a page for people",
+        is_open=True,
+        answers={200: Answer("the page", str, ("text/html",))},
+    ),
+    Route(
+        method="GET",
         path="/metrics",
         name="get_metrics",
         tag="platform",
         summary="What there is to measure, as Prometheus reads it (docs/observability.md)",
-        answers={200: Answer("the metrics", str, media=("text/plain",))},
+        answers={200: Answer("the metrics", str, ("text/plain",))},
     ),
 )

@@ -14,6 +14,7 @@ from api.routes import OPEN, PATHS, ROUTES
 from api.service import Service
 from api.web_calls import CallRoutes
 from api.web_catalogue import CatalogueRoutes
+from api.web_docs import DocsRoutes
 from api.web_platform import PlatformRoutes
 
 #: What a JSON body may hold beside its params.
@@ -29,6 +30,7 @@ class Web:
             CallRoutes(Front(service)),
             CatalogueRoutes(service),
             PlatformRoutes(service),
+            DocsRoutes(service.settings, ROUTES),
         )
 
     def __repr__(self) -> str:

@@ -8,12 +8,13 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from api.asked import Asked
-from api.bodies import InvokeFunction, check_depth
+from api.bodies import InvokeFunction
 from api.front import Front
 from api.guard import json_response
 from api.keyed import Key, key_of
 from api.listing import Page
 from api.queries import CallPath, CallsQuery, NoPath, NoQuery, WaitQuery, wait_s
+from api.reading import check_depth
 from wire.models import Call, Logs, Status, to_json
 from wire.traces import Trace, read_trace
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from api import answers
 from api.asked import Asked
-from api.bodies import RegisterRuntime, patched, read_patch, read_settings
+from api.bodies import RegisterRuntime
 from api.front import wall_clock_ms
 from api.guard import json_response
 from api.moments import iso
@@ -27,6 +27,7 @@ from api.queries import (
     RevisionQuery,
     RuntimePath,
 )
+from api.reading import patched, read_patch, read_settings
 from api.service import Service
 from api.uploads import read_upload
 from wire import records

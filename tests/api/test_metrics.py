@@ -46,7 +46,8 @@ async def until(read: Callable[[], Awaitable[float]], value: float) -> None:
 
 async def call(room: Room, worker: ScriptedWorker, outcome: Outcome | None = None) -> int:
     """Make a warm call that ends as told; return its number."""
-    worker.credit(4, dice=1)
+    # One credit only: a call that came before it is counted waits, and starts nothing cold.
+    worker.credit(1, dice=1)
     asking = asyncio.ensure_future(room.invoke("?wait=10"))
     start, _ = await worker.start()
     worker.result(start.call, start.attempt, outcome=outcome)

@@ -7,7 +7,7 @@ import dataclasses
 import msgspec
 import pytest
 
-from api import bodies, fates, queries
+from api import bodies, fates, queries, reading
 from api.agenda import Agenda
 from api.assembly import Assembly
 from api.backlog import Backlog
@@ -332,8 +332,8 @@ def test_times_there_and_back() -> None:
 
 
 def read_invocation(body: bytes) -> bodies.InvokeFunction:
-    read = bodies.read(bodies.InvokeFunction, body)
-    bodies.check_depth(bytes(read.params))
+    read = reading.read(bodies.InvokeFunction, body)
+    reading.check_depth(bytes(read.params))
     return read
 
 
@@ -366,7 +366,7 @@ def test_a_good_invocation_keeps_its_bytes() -> None:
 
 
 def test_settings_come_as_text() -> None:
-    read = bodies.read_settings(
+    read = reading.read_settings(
         {
             "timeout": "30",
             "memory": "64",
@@ -379,7 +379,7 @@ def test_settings_come_as_text() -> None:
     assert read.env == {"A": "1"}
     for bad in ({"memory": "1.5"}, {"env": "no"}, {"colour": "red"}, {"timeout": "nan"}):
         with pytest.raises(BadRequest):
-            bodies.read_settings(bad)
+            reading.read_settings(bad)
 
 
 @pytest.mark.parametrize(
@@ -423,30 +423,30 @@ def test_waits_and_pages_and_numbers() -> None:
 
 
 def test_a_patch_says_what_changes_and_null_is_the_default() -> None:
-    assert bodies.read_patch(b'{"timeout": 9, "memory": null}') == {
+    assert reading.read_patch(b'{"timeout": 9, "memory": null}') == {
         "timeout": 9.0,
         "memory": 256,
     }
-    assert bodies.read_patch({"cpu": "null", "env": '{"A": "1"}'}) == {
+    assert reading.read_patch({"cpu": "null", "env": '{"A": "1"}'}) == {
         "cpu": None,
         "env": {"A": "1"},
     }
-    assert bodies.read_patch(b"{}") == {}
+    assert reading.read_patch(b"{}") == {}
     for bad in (b'{"colour": 1}', b'{"entry": ""}', b'{"entry": "a.b", "run": "x"}', b"[]"):
         with pytest.raises(BadRequest):
-            bodies.read_patch(bad)
+            reading.read_patch(bad)
     for field in ({"timeout": ""}, {"run": ""}, {"env": ""}, {"colour": "red"}):
         with pytest.raises(BadRequest, match="fit"):
-            bodies.read_patch(field)
+            reading.read_patch(field)
 
 
 def test_entry_and_run_replace_each_other() -> None:
     before = Function(function_name="f", runtime_name="r", revision=3, run="sh x", id="i")
-    after = bodies.patched(before, {"entry": "a.b"}, None, "t1")
+    after = reading.patched(before, {"entry": "a.b"}, None, "t1")
     assert (after.entry, after.run, after.updated_at) == ("a.b", None, "t1")
-    after = bodies.patched(after, {"run": "x"}, None, "t2")
+    after = reading.patched(after, {"run": "x"}, None, "t2")
     assert (after.entry, after.run) == (None, "x")
-    assert bodies.patched(after, {"run": None}, None, "t3").run is None
+    assert reading.patched(after, {"run": None}, None, "t3").run is None
 
 
 def test_every_setting_can_be_patched() -> None:

@@ -21,7 +21,7 @@ async def test_a_trace_goes_with_a_call_and_its_absence_too() -> None:
             ({}, ("", "")),
             ({**TRACED, "traceparent": f"ff{PARENT[2:]}"}, ("", "")),
         ):
-            worker.credit(4, dice=1)
+            worker.credit(1, dice=1)
             body = {"funcName": "dice"}
             asking = asyncio.ensure_future(
                 room.ask("POST", "/invokeFunction?wait=10", body, headers=headers)

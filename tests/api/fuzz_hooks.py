@@ -1,0 +1,25 @@
+"""What schemathesis is told beside the document: real archives, a function that is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+
+from tests.api.room import package
+
+schemathesis.openapi.format("binary", st.sampled_from([package("print(1)"), package("2")]))
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """Mend what a schema cannot say, and call what is there, most of the time."""
+    body = case.body
+    if not isinstance(body, dict):
+        return
+    if case.media_type == "multipart/form-data" and body.get("entry") and body.get("run"):
+        # As JSON they exclude each other by schema; of a form it cannot be said.
+        del body["run"]
+    if case.operation.label == "POST /invokeFunction" and len(str(body.get("funcName"))) > 2:
+        body["funcName"] = "dice"
