@@ -127,6 +127,7 @@ class Guard:
             raise
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
+            self._meter.refusals[SkepError.code] += 1
             return answer(
                 SkepError("the api failed; its log says how", hint="this is a bug: report it")
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -191,12 +192,14 @@ def _queues(service: Service) -> Iterator[Reading]:
     backlog = service.backlog
     yield QUEUE, (), len(backlog)
     yield QUEUE_BYTES, (), backlog.size
-    waiting: Counter[str] = Counter()
+    known, waiting = set(service.catalogue.functions()), Counter[str]()
     for key, count in backlog.lengths():
-        waiting[parse_key(key)[1]] += count
+        # What was deleted runs on if it was accepted, but has no series of its own any more.
+        if (name := parse_key(key)[1]) in known:
+            waiting[name] += count
     top = waiting.most_common(TOP)
     yield from ((QUEUE_OF, (name,), count) for name, count in top)
-    yield QUEUE_OF, (OTHERS,), waiting.total() - sum(count for _, count in top)
+    yield QUEUE_OF, (OTHERS,), len(backlog) - sum(count for _, count in top)
     yield WAITING, (), len(service.waiters)
 
 
@@ -240,10 +243,9 @@ def _http(service: Service) -> Iterator[Reading]:
 def _kept(folder: Path) -> tuple[int, int]:
     """Return how many packages there are, and their bytes."""
     sizes = []
-    for path in folder.iterdir():
-        try:
+    # Those with a dot are uploads under way.
+    for path in folder.glob("[!.]*"):
+        # Packages that nobody names may go meanwhile.
+        with suppress(FileNotFoundError):
             sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            # An upload that broke off, removed meanwhile.
-            continue
     return len(sizes), sum(sizes)

@@ -16,6 +16,7 @@ from dbnode.draft import CHANGES, Draft
 from dbnode.readings import Readings
 from dbnode.store import Changes, Measures, Store
 from wire import errors
+from wire.about import about
 from wire.counting import Buckets
 from wire.models import Model
 
@@ -118,7 +119,8 @@ def _guarded(work: Callable[[Any], Model], request: Model) -> Answer:
     except errors.SkepError as error:
         return error
     except Exception:
-        log.exception("%s could not be answered", type(request).__name__)
+        told = about(call=getattr(request, "call_num", None))
+        log.exception("%s could not be answered", type(request).__name__, extra=told)
         return errors.SkepError(
             f"the DB node failed at this {type(request).__name__}",
             hint="its log has the details; this is a defect of skep or a damaged store",

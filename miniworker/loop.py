@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import zmq
 
@@ -58,6 +58,14 @@ class Miniworker:
 
     def __repr__(self) -> str:
         return f"<Miniworker {self._spawn.miniworker}, {self._opened!r}, {self._attempts!r}>"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return what a log line about its call bears; nothing while there is none."""
+        head = self._attempts.head
+        if head is None or self._building is not None:
+            return about()
+        return about(call=head.call, attempt=head.attempt, traceparent=head.traceparent)
 
     def run(self) -> None:
         """Serve until STOP, or until there is no sandbox any more."""
@@ -277,6 +285,6 @@ def run(spawn: jobs.Spawn) -> int:
     try:
         miniworker.run()
     except Exception:
-        log.exception("%r failed", miniworker)
+        log.exception("%r failed", miniworker, extra=miniworker.about)
         return 1
     return 0

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 
 Format = Literal["text", "json"]
 FORMATS: Final = ("text", "json")
+LEVELS: Final = ("debug", "info", "warning", "error")
 MAX_CHARS: Final = 4_000
 MAX_TRACEBACK_CHARS: Final = 16_000
 #: C0 and C1 controls, line and paragraph separators, and what turns the writing direction.

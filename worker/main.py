@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from wire.errors import BadRequest, SkepError
-from wire.logs import FORMATS, Format
+from wire.logs import FORMATS, LEVELS, Format
 from wire.models import Name
 from wire.process import Started, run
 from wire.scrape import Place, scraped
@@ -67,7 +67,9 @@ from worker.settings import Settings
 )
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--lifeline-fd", type=int, hidden=True)
-@click.option("--log-level", default="info", help="debug, info, warning or error.")
+@click.option(
+    "--log-level", default="info", type=click.Choice(LEVELS), help="How much is logged."
+)
 @click.option("--log-format", default="text", type=click.Choice(FORMATS), help="Of each line.")
 @click.option(
     "--metrics-port",

@@ -53,7 +53,7 @@ async def status(api: ScriptedApi, call: int, params: object = None) -> Status:
 
 
 async def test_attempts_are_counted_by_their_endings(tmp_path: Path) -> None:
-    with node(tmp_path / "d", *SCRAPED) as (api, worker):
+    with node(tmp_path / "d", "--log-level", "debug", *SCRAPED) as (api, worker):
         await joined(api)
         assert await status(api, 1) is Status.DONE
         assert await status(api, 2, {"garble": True}) is Status.FAILED
@@ -71,6 +71,9 @@ async def test_attempts_are_counted_by_their_endings(tmp_path: Path) -> None:
         assert seen["skep_worker_bundle_requests_total", "hit"] == 2
         assert seen["skep_worker_unrecorded_results",] == 4
         assert seen["skep_worker_slots",] == seen["skep_worker_free_slots",] == 2
+        log = (tmp_path / "d" / "worker.log").read_text()
+        assert "DEBUG   worker.diary n1 call=1 attempt=1 function=echo: ended DONE on m1" in log
+        assert "WARNING worker.diary n1: m1 broke the protocol" in log
         api.say(m.Recorded(session=1, upto=4))
         await until(worker, lambda now: now["skep_worker_unrecorded_results",] == 0)
 
