@@ -67,6 +67,15 @@ class Backlog:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def size(self) -> int:
+        """Return the bytes of all params that wait."""
+        return self._bytes
+
+    def lengths(self) -> list[tuple[str, int]]:
+        """Return how many calls of each key wait."""
+        return [(key, len(queue)) for key, queue in self._queues.items()]
+
     def has(self, key: str) -> bool:
         """Return whether calls of this key wait."""
         return key in self._queues

@@ -12,6 +12,7 @@ from api.backlog import Backlog
 from api.live import Live, Phase
 from api.policy import Choice
 from api.roster import Roster, Session
+from api.tally import Tally
 from api.tries import Blocked
 from wire.codec import Message
 from wire.messages import Recorded
@@ -27,6 +28,7 @@ class Desk:
         self.roster = roster
         self.backlog = backlog
         self.agenda = Agenda()
+        self.tally = Tally()
         #: Every call that is not both terminal and durable.
         self.calls: dict[int, Live] = {}
         #: Those that may run on a node whose session is lost, or are not judged yet.
@@ -107,6 +109,7 @@ class Desk:
         if live.tries and live.tries[-1].finished is None:
             one = live.tries[-1]
             one.status, one.reason, one.finished = status, reason, now
+            self.tally.attempt_ended(status)
 
     def end(self, live: Live, status: Status, reason: Reason | None, now: float) -> None:
         """Give a call its one terminal state."""
@@ -119,6 +122,7 @@ class Desk:
         live.node_id = live.boot = None
         if live.finished is None:
             live.finished = now
+        self.tally.ended(live)
         self.write(live, urgent=not live.sync)
         self.add(Ended(live))
 

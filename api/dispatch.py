@@ -20,6 +20,7 @@ from api.live import Live, Phase
 from api.placing import Placing
 from api.reunion import Policy, Reunion
 from api.roster import Roster, Session
+from api.tally import Tally
 from api.tries import Blocked
 from wire.liveness import Pulse
 from wire.messages import Cancel, Credit, Hello, Outcome, Ready, Result, Returned
@@ -63,6 +64,11 @@ class Dispatch:
     def adrift(self) -> dict[int, Live]:
         """Return the calls that wait for word of their node."""
         return self._desk.adrift
+
+    @property
+    def tally(self) -> Tally:
+        """Return what was counted."""
+        return self._desk.tally
 
     # --- from HTTP ---------------------------------------------------------------------
 

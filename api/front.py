@@ -19,6 +19,7 @@ from api.store import PATIENCE_S, boot_time
 from wire.errors import NoWorker, QueueFull, StoreUnavailable, TooLarge
 from wire.models import Call, Logs, Spec
 from wire.records import CallGot, CallsListed, GetCall, ListCalls
+from wire.traces import NO_TRACE, Trace
 
 #: What a promise may take: the decision to give up comes from dispatch, a little earlier.
 DURABLE_S: Final = PATIENCE_S + 1.0
@@ -35,10 +36,15 @@ class Front:
         return f"<Front of {self._service!r}>"
 
     async def submit(
-        self, body: InvokeFunction, key: Key | None = None, *, waits: bool = False
+        self,
+        body: InvokeFunction,
+        trace: Trace = NO_TRACE,
+        key: Key | None = None,
+        *,
+        waits: bool = False,
     ) -> Call:
         """Accept a call and return its record as accepted, once that is durable."""
-        live = await self._accept(body, key, sync=False, waits=waits)
+        live = await self._accept(body, trace, key, sync=False, waits=waits)
         accepted = live.call()
         if not await self._service.waiters.durable(live, 1, DURABLE_S):
             raise StoreUnavailable(
@@ -47,7 +53,9 @@ class Front:
             )
         return accepted
 
-    async def once(self, body: InvokeFunction, key: Key, wait_s: float) -> tuple[Call, bool]:
+    async def once(
+        self, body: InvokeFunction, key: Key, wait_s: float, trace: Trace = NO_TRACE
+    ) -> tuple[Call, bool]:
         """Accept a call unless it was with this key; return it, and whether it was.
 
         It is durable before it may start, also if its end is waited for.
@@ -55,7 +63,7 @@ class Front:
         fresh: list[Call] = []
 
         async def accept() -> int:
-            fresh.append(await self.submit(body, key, waits=wait_s > 0))
+            fresh.append(await self.submit(body, trace, key, waits=wait_s > 0))
             return fresh[0].call_num
 
         accepted = await self._keyed.once(key, accept)
@@ -63,9 +71,11 @@ class Front:
             return fresh[0], False
         return await self.call(accepted.num, wait_s), accepted.replayed
 
-    async def invoke(self, body: InvokeFunction, wait_s: float) -> Call:
+    async def invoke(
+        self, body: InvokeFunction, wait_s: float, trace: Trace = NO_TRACE
+    ) -> Call:
         """Accept a call, wait for its end at most ``wait_s``, and return its record."""
-        live = await self._accept(body, None, sync=True, waits=True)
+        live = await self._accept(body, trace, None, sync=True, waits=True)
         if await self.end(live, wait_s):
             return live.call()
         service = self._service
@@ -144,7 +154,7 @@ class Front:
         return await self._service.store.ask("reads", GetCall(call_num=num), CallGot)
 
     async def _accept(
-        self, body: InvokeFunction, key: Key | None, *, sync: bool, waits: bool
+        self, body: InvokeFunction, trace: Trace, key: Key | None, *, sync: bool, waits: bool
     ) -> Live:
         service = self._service
         spec = service.catalogue.spec(body.func_name, body.revision)
@@ -164,6 +174,7 @@ class Front:
             sync=sync,
             accepted=now,
             accepted_ms=wall_clock_ms(),
+            trace=trace,
             idempotency_key=key.text if key else None,
             idempotency_digest=key.digest if key else None,
         )

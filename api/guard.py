@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
 
-from api.settings import Settings, is_loopback
+from api.meter import Meter
+from api.settings import Settings
 from wire.errors import BadRequest, Forbidden, QueueFull, SkepError, Unauthorized
+from wire.hosts import hostname, is_loopback
 from wire.models import to_json
 
 log = logging.getLogger(__name__)
@@ -41,7 +44,9 @@ STATUS: Final = {
 #: What aiohttp refuses by itself.
 _CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 _SAFE: Final = ("GET", "HEAD")
-_ALLOWED: Final = "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent"
+_ALLOWED: Final = (
+    "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent, tracestate"
+)
 _EXPOSED: Final = "Idempotency-Replayed, Link, Location, Retry-After"
 
 
@@ -66,15 +71,20 @@ class Guard:
     """Checks requests by the api's settings.
 
     ``paths`` is what to do when a path or method is none of ours; ``is_open`` are the paths
-    that are answered without a token.
+    that are answered without a token; ``meter`` counts.
     """
 
     def __init__(
-        self, settings: Settings, paths: str = "", is_open: frozenset[str] = frozenset()
+        self,
+        settings: Settings,
+        paths: str = "",
+        is_open: frozenset[str] = frozenset(),
+        meter: Meter | None = None,
     ) -> None:
         self._settings = settings
         self._paths = paths
         self._open = is_open
+        self._meter = meter or Meter()
         self._token = f"Bearer {settings.token}".encode()
 
     def __repr__(self) -> str:
@@ -85,7 +95,9 @@ class Guard:
 
         @web.middleware
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            begun = time.perf_counter()
             response = await self._respond(request, handler)
+            self._meter.answered(request, response.status, time.perf_counter() - begun)
             origin = request.headers.get("Origin")
             if origin is not None and origin in self._settings.cors_origins:
                 response.headers["Access-Control-Allow-Origin"] = origin
@@ -103,6 +115,7 @@ class Guard:
             self._check_token(request)
             return await handler(request)
         except SkepError as error:
+            self._meter.refusals[error.code] += 1
             return answer(error)
         except web.HTTPException as error:
             return self._shaped(error)
@@ -114,6 +127,7 @@ class Guard:
             raise
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
+            self._meter.refusals[SkepError.code] += 1
             return answer(
                 SkepError("the api failed; its log says how", hint="this is a bug: report it")
             )
@@ -121,7 +135,7 @@ class Guard:
     def _check_place(self, request: web.Request) -> None:
         """Refuse what another site's page may have sent."""
         headers = request.headers
-        if self._settings.is_local and not is_loopback(_hostname(request.host)):
+        if self._settings.is_local and not is_loopback(hostname(request.host)):
             raise Forbidden(
                 f"this api is not called {request.host[:200]!r}",
                 hint="ask http://127.0.0.1 or http://localhost, at its port",
@@ -144,7 +158,7 @@ class Guard:
         """
         if origin.partition("://")[2] != host:
             return False
-        return bool(self._settings.token) or not _is_public_name(_hostname(host))
+        return bool(self._settings.token) or not _is_public_name(hostname(host))
 
     def _check_token(self, request: web.Request) -> None:
         if not self._settings.token or request.path in self._open:
@@ -190,9 +204,3 @@ def _options(request: web.Request) -> web.Response:
 def _is_public_name(host: str) -> bool:
     """Return whether this is a name that anyone may own: no address, no bare word."""
     return ":" not in host and "." in host and not host.replace(".", "").isdecimal()
-
-
-def _hostname(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if host.count(":") == 1 else host

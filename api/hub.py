@@ -23,6 +23,7 @@ from api.roster import Roster, Session
 from api.store import boot_time
 from wire import codec
 from wire.codec import Message
+from wire.counting import Drops
 from wire.errors import ProtocolError, SkepError
 from wire.liveness import Liveness, Pulse
 from wire.messages import (
@@ -86,13 +87,13 @@ class Hub:
         self._perform = perform
         self._adopt = adopt
         self._liveness: Liveness[int] = Liveness()
-        self.rejected = 0
+        self.drops = Drops()
         router = open_socket(context, zmq.ROUTER)
         self._pub = open_socket(context, zmq.PUB)
         self._pub.set(zmq.SNDHWM, MAX_HINTS)
         self.workers_endpoint = bind(router, workers_bind)
         self.pub_endpoint = bind(self._pub, pub_bind)
-        self._link = Link(router, FRAMES, self._on_message)
+        self._link = Link(router, FRAMES, self._on_message, self.drops)
         self._handlers: dict[type[Message], Callable[[Session, Any, bytes], None]] = {
             Credit: self._credit,
             WorkerHeartbeat: self._heartbeat,
@@ -165,7 +166,7 @@ class Hub:
             self._tell(session)
 
     def _reject(self, route: bytes, head: bytes, error: ProtocolError) -> None:
-        self.rejected += 1
+        self.drops.garbage += 1
         log.warning("dropped a message: %s", error)
         if head[:1] == bytes((codec.MAGIC,)) and head[1:2] != bytes((codec.VERSION,)):
             self._refuse(route, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import enum
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,7 @@ from api.ledger import Spend
 from api.moments import iso
 from api.policy import Choice
 from api.tries import Blocked, Try, ms
+from wire.about import about
 from wire.messages import Outcome
 from wire.models import (
     Attempt,
@@ -31,6 +32,7 @@ from wire.models import (
     Warmth,
     to_json,
 )
+from wire.traces import NO_TRACE, Trace
 
 #: What stands for params in the record that START carries: they are its payload.
 NO_PARAMS = msgspec.Raw(b"null")
@@ -117,6 +119,8 @@ class Live:
     told_stages: dict[str, float] = field(default_factory=dict)
     #: What the record of an ended call explains, as of a revision.
     _kept: tuple[int, tuple[Attempt, ...], dict[str, float]] | None = None
+    #: The caller's trace, passed on to the function.
+    trace: Trace = NO_TRACE
 
     def __repr__(self) -> str:
         return f"<Live {self.num} {self.phase.value} {self.status} attempt {self.attempt}>"
@@ -125,6 +129,14 @@ class Live:
     def attempt(self) -> int:
         """Return the number of the current attempt; 0 before the first."""
         return len(self.tries)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return what a log line about it bears."""
+        name = self.spec.function.function_name
+        return about(
+            call=self.num, attempt=self.attempt, function=name, traceparent=self.trace.parent
+        )
 
     @property
     def key(self) -> str:
@@ -222,6 +234,7 @@ class Live:
             max_wait=self.max_wait_ms / 1000,
             memory=function.memory,
             stages=stages,
+            traceparent=self.trace.parent or None,
         )
 
     def record(
@@ -247,6 +260,7 @@ class Live:
             idempotency_key=self.idempotency_key,
             idempotency_digest=self.idempotency_digest,
             logs=self.logs,
+            tracestate=self.trace.state,
         )
 
     def portable(self, api: str, epoch: int) -> bytes:

@@ -19,6 +19,7 @@ from api.settings import Limits, Settings
 from api.store import Store
 from api.web import Web
 from wire.errors import BadRequest, SkepError
+from wire.logs import FORMATS, LEVELS
 from wire.process import Started, release, run
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,10 @@ _SHUTDOWN_S = 3.0
     type=click.FloatRange(0.1),
     help="Seconds that the body of a request may pause.",
 )
-@click.option("--log-level", default="info", help="debug, info, warning or error.")
+@click.option(
+    "--log-level", default="info", type=click.Choice(LEVELS), help="How much is logged."
+)
+@click.option("--log-format", default="text", type=click.Choice(FORMATS), help="Of each line.")
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--lifeline-fd", type=int, hidden=True)
 def main(**options: Any) -> None:
@@ -73,6 +77,9 @@ def main(**options: Any) -> None:
         ready_fd=options["ready_fd"],
         lifeline_fd=options["lifeline_fd"],
         log_level=options["log_level"],
+        log_format=options["log_format"],
+        process="api",
+        node=options["name"],
     )
     try:
         settings = _settings(options)

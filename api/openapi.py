@@ -40,6 +40,10 @@ REQUEST_HEADERS: Final[dict[str, Schema]] = {
         "description": "W3C trace context; the function sees it as TRACEPARENT.",
         "schema": {"type": "string"},
     },
+    "tracestate": {
+        "description": "What belongs to the traceparent; the function sees it as TRACESTATE.",
+        "schema": {"type": "string"},
+    },
 }
 ANSWER_HEADERS: Final[dict[str, Schema]] = {
     "Location": {"description": "Where the call is.", "schema": {"type": "string"}},

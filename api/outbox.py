@@ -22,6 +22,8 @@ class Waiting:
 
     rev: int
     size: int
+    #: Since when the call has something that is not durable.
+    since: float
 
 
 class Outbox:
@@ -53,12 +55,24 @@ class Outbox:
         """Return whether no batch is under way."""
         return not self._under_way
 
-    def put(self, num: int, rev: int, size: int) -> None:
+    @property
+    def size(self) -> int:
+        """Return about how many bytes wait."""
+        return self._bytes
+
+    @property
+    def oldest(self) -> float | None:
+        """Return since when the oldest record waits; None if none does."""
+        # Both are in the order of their waiting: a newer revision keeps its record's place.
+        first = (next(iter(some.values()), None) for some in (self._under_way, self._waiting))
+        return min((waiting.since for waiting in first if waiting), default=None)
+
+    def put(self, num: int, rev: int, size: int, now: float) -> None:
         """A record has changed; ``size`` is about what it takes in memory."""
         before = self._waiting.get(num)
         if before is not None:
             self._bytes -= before.size
-        self._waiting[num] = Waiting(rev, size)
+        self._waiting[num] = Waiting(rev, size, before.since if before else now)
         self._bytes += size
 
     def take(self) -> list[tuple[int, int]]:

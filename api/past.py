@@ -15,6 +15,7 @@ from api.catalogue import Catalogue
 from api.live import Live
 from api.revival import revive
 from api.store import Store, boot_time
+from wire.about import about
 from wire.errors import SkepError, UnknownCall
 from wire.liveness import LOST_S
 from wire.models import Call, CallRecord, Function, Runtime, Spec
@@ -71,7 +72,10 @@ def again(record: CallRecord, catalogue: Catalogue) -> Live:
         call.project, call.func_name, call.revision, record.runtime_revision
     )
     if spec is None:
-        log.warning("call %d is pinned to a revision that is gone", call.call_num)
+        log.warning(
+            "it is pinned to a revision that is gone",
+            extra=about(call=call.call_num, function=call.func_name),
+        )
         # It cannot run any more; as a synchronous one it will end, and never be dispatched.
         record = msgspec.structs.replace(record, sync=True)
         spec = _gone(call, record.runtime_revision)

@@ -83,6 +83,7 @@ class Placing:
         if live.spend is not None:
             session.ledger.send(live.spend)
             ahead = live.spend.way is Way.AHEAD
+            self._desk.tally.started(live.spend.way)
             live.spend = None
         live.phase, live.status = Phase.STARTED, Status.RUNNING
         live.started = live.tries[-1].started = live.tries[-1].sent = now
@@ -97,6 +98,8 @@ class Placing:
             size=size,
             record=live.portable(self._desk.api, self._desk.epoch),
             ahead=ahead,
+            traceparent=live.trace.parent,
+            tracestate=live.trace.state,
         )
         self._desk.send(session, start, live.params if size <= INLINE_BYTES else b"")
 

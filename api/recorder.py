@@ -15,7 +15,7 @@ import msgspec
 
 from api.live import Live
 from api.outbox import Outbox
-from api.store import Store
+from api.store import Store, boot_time
 from wire.errors import SkepError, StaleEpoch, StoreUnavailable
 from wire.models import CallRecord
 from wire.records import CallsWritten, WriteCalls
@@ -51,7 +51,7 @@ class Recorder:
 
     def put(self, live: Live, *, urgent: bool) -> None:
         """The record of a call has a new revision."""
-        self.outbox.put(live.num, live.rev, live.size)
+        self.outbox.put(live.num, live.rev, live.size, boot_time())
         self._lives[live.num] = live
         self._empty.clear()
         if urgent:
@@ -126,8 +126,8 @@ class Recorder:
     ) -> tuple[tuple[int, int], ...]:
         """One record must not keep the others from being stored: write each alone."""
         if len(records) == 1:
-            num = records[0].call.call_num
-            log.error("the record of call %d was refused: %s", num, error.message)
+            live = self._lives[records[0].call.call_num]
+            log.error("its record was refused: %s", error.message, extra=live.about)
             return ()
         acks: tuple[tuple[int, int], ...] = ()
         for record in records:

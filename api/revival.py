@@ -6,6 +6,7 @@ from api.live import Live, Phase
 from api.moments import wall_ms
 from api.tries import Try
 from wire.models import CallRecord, Spec
+from wire.traces import Trace
 
 
 def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
@@ -55,4 +56,5 @@ def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
         admitted=accepted if call.dispatched_at is None else None,
         dispatched=moment(call.dispatched_at),
         started=moment(call.started_at),
+        trace=Trace(call.traceparent or "", record.tracestate),
     )

@@ -29,7 +29,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Call a function; wait for its end, or not",
         query=WaitQuery,
         json=InvokeFunction,
-        headers=("Prefer", "Idempotency-Key", "traceparent"),
+        headers=("Prefer", "Idempotency-Key", "traceparent", "tracestate"),
         answers={
             200: Answer(
                 "it ended in time (wait), however", Call, headers=("Idempotency-Replayed",)

@@ -62,4 +62,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         is_open=True,
         answers={200: Answer("the page", str, ("text/html",))},
     ),
+    Route(
+        method="GET",
+        path="/metrics",
+        name="get_metrics",
+        tag="platform",
+        summary="What there is to measure, as Prometheus reads it (docs/observability.md)",
+        answers={200: Answer("the metrics", str, ("text/plain",))},
+    ),
 )

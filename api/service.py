@@ -23,6 +23,8 @@ from api.courier import Courier
 from api.dispatch import Dispatch, Output
 from api.finished import Finished
 from api.hub import Hub
+from api.live import Live
+from api.meter import Meter
 from api.outbox import Outbox
 from api.packages import Packages
 from api.recorder import Recorder
@@ -30,11 +32,12 @@ from api.roster import Roster, Session
 from api.settings import Settings
 from api.store import Store, boot_time
 from api.waiters import Waiters
+from wire.about import about
 from wire.codec import Message
 from wire.errors import StaleEpoch
 from wire.liveness import HEARTBEAT_S, LOST_S
 from wire.messages import Result
-from wire.models import CallRecord, Function, Model
+from wire.models import CallRecord, Function, Model, Status
 from wire.process import spawn
 from wire.records import (
     ApiOpened,
@@ -75,6 +78,7 @@ class Service:
         self._changing = asyncio.Lock()
         self.numbers = Numbers(store, api=settings.name, epoch=epoch)
         self.waiters = Waiters()
+        self.meter = Meter()
         self.finished = Finished()
         self.packages = Packages(settings.data / "packages", limits.package, catalogue.names)
         self.roster = Roster(token=settings.token, first=epoch * SESSIONS_PER_EPOCH + 1)
@@ -115,6 +119,7 @@ class Service:
                 case Write(live, urgent):
                     self.recorder.put(live, urgent=urgent)
                 case Ended(live):
+                    _log_end(live)
                     self.waiters.ended(live.num)
                 case Settled(live):
                     self.finished.put(live)
@@ -162,6 +167,8 @@ class Service:
                 await self._catch_up()
             else:
                 self.hub.publish(published)
+        if changed.item.deleted:
+            self.dispatch.tally.fold(set(self.catalogue.functions()))
         return changed
 
     async def change_function(self, composed: Callable[[], Function]) -> Changed:
@@ -212,7 +219,8 @@ class Service:
 
     def _adopt(self, session: Session, result: Result, output: Output, params: bytes) -> None:
         work = self._adopted(session, result, output, params)
-        self._tasks.append(spawn(work, f"adopt call {result.call}"))
+        told = about(call=result.call, attempt=result.attempt)
+        self._tasks.append(spawn(work, f"adopt call {result.call}", told))
         self._tasks[:] = [task for task in self._tasks if not task.done()]
 
     async def _adopted(
@@ -232,7 +240,7 @@ class Service:
             return
         if kept is not None:
             live.rev = max(kept.rev, repeated.rev)
-        log.info("took over call %d from its worker", live.num)
+        log.info("taken over from its worker", extra=live.about)
         self.dispatch.recover(live)
 
     async def _tick(self) -> None:
@@ -258,6 +266,15 @@ class Service:
         except StaleEpoch as error:
             if not self.fenced.done():
                 self.fenced.set_exception(error)
+
+
+def _log_end(live: Live) -> None:
+    """Most calls end DONE, and a line costs more than all else that is counted of them."""
+    if live.status is not Status.DONE:
+        why = f"{live.reason.code}: {live.reason.message[:200]}" if live.reason else ""
+        log.info("ended %s: %s", live.status, why, extra=live.about)
+    elif log.isEnabledFor(logging.DEBUG):
+        log.debug("ended DONE", extra=live.about)
 
 
 async def open_service(

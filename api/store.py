@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeVar
 import zmq
 
 from wire import records
+from wire.counting import Buckets, Drops
 from wire.errors import ProtocolError, StoreUnavailable
 from wire.models import Model
 from wire.sockets import Link, open_socket
@@ -30,11 +31,21 @@ LANES: Final[tuple[Lane, ...]] = ("writes", "catalogue", "leases", "reads")
 R = TypeVar("R", bound=Model)
 
 
+class Counts:
+    """What is counted of all lanes."""
+
+    def __init__(self) -> None:
+        self.seconds = {lane: Buckets() for lane in LANES}
+        self.retries: dict[str, int] = dict.fromkeys(LANES, 0)
+        self.drops = Drops()
+
+
 class Store:
     """All lanes to one DB node."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        self._lanes = {lane: _Lane(context, endpoint, lane) for lane in LANES}
+        self.counts = Counts()
+        self._lanes = {lane: _Lane(context, endpoint, lane, self.counts) for lane in LANES}
 
     def __repr__(self) -> str:
         return f"<Store {list(self._lanes.values())}>"
@@ -48,6 +59,7 @@ class Store:
             StoreUnavailable: no answer in time.
             SkepError: what the DB node answered instead.
         """
+        begun = time.perf_counter()
         try:
             async with asyncio.timeout(patience_s):
                 frame = await self._lanes[lane].ask(records.encode_request(request))
@@ -56,6 +68,8 @@ class Store:
                 "the DB node does not answer",
                 hint="is skep-dbnode running, and is its disk well? Try again in a moment",
             ) from None
+        finally:
+            self.counts.seconds[lane].observe(time.perf_counter() - begun)
         reply = records.decode_reply(request, frame)
         if not isinstance(reply, answer):
             raise ProtocolError(f"the DB node answered {type(reply).__name__}")
@@ -69,11 +83,16 @@ class Store:
 
 class _Lane:
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, name: str
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        name: Lane,
+        counts: Counts,
     ) -> None:
         self._context = context
         self._endpoint = endpoint
         self._name = name
+        self._counts = counts
         self._turn = asyncio.Lock()
         self._link: Link | None = None
         self._reply: asyncio.Future[bytes] | None = None
@@ -88,6 +107,7 @@ class _Lane:
                 reply = await self._try(frame, try_s)
                 if reply is not None:
                     return reply
+                self._counts.retries[self._name] += 1
                 log.warning("no answer of the DB node (%s): asking again", self._name)
                 try_s = min(LONGEST_TRY_S, try_s * 2)
 
@@ -111,7 +131,7 @@ class _Lane:
     def _connect(self) -> Link:
         socket = open_socket(self._context, zmq.DEALER)
         socket.connect(self._endpoint)
-        self._link = Link(socket, 2, self._on_message)
+        self._link = Link(socket, 2, self._on_message, self._counts.drops)
         return self._link
 
     def _on_message(self, frames: list[bytes]) -> None:

@@ -40,7 +40,7 @@ class Web:
         """Return the routes behind their guard."""
         settings = self._service.settings
         app = web.Application(
-            middlewares=[Guard(settings, PATHS, OPEN).middleware()],
+            middlewares=[Guard(settings, PATHS, OPEN, self._service.meter).middleware()],
             client_max_size=settings.limits.params + _BODY_ROOM,
         )
         for route in ROUTES:

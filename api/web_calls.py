@@ -16,6 +16,7 @@ from api.listing import Page
 from api.queries import CallPath, CallsQuery, NoPath, NoQuery, WaitQuery, wait_s
 from api.reading import check_depth
 from wire.models import Call, Logs, Status, to_json
+from wire.traces import Trace, read_trace
 
 
 class CallRoutes:
@@ -32,18 +33,19 @@ class CallRoutes:
         body: InvokeFunction = await asked.body()
         check_depth(bytes(body.params))
         seconds = _wait_s(asked)
+        trace = _trace(asked.request)
         key = key_of(asked.request.headers.get("Idempotency-Key"), body)
         if key is not None:
-            return await self._invoke_once(body, key, seconds)
+            return await self._invoke_once(body, key, seconds, trace)
         if seconds == 0:
-            return _accepted(await self._front.submit(body))
-        call = await self._front.invoke(body, seconds)
+            return _accepted(await self._front.submit(body, trace))
+        call = await self._front.invoke(body, seconds, trace)
         return _call(call) if call.status.is_terminal else _accepted(call)
 
     async def _invoke_once(
-        self, body: InvokeFunction, key: Key, seconds: float
+        self, body: InvokeFunction, key: Key, seconds: float, trace: Trace
     ) -> web.Response:
-        call, replayed = await self._front.once(body, key, seconds)
+        call, replayed = await self._front.once(body, key, seconds, trace)
         has_ended = seconds > 0 and call.status.is_terminal
         response = _call(call) if has_ended else _accepted(call)
         if replayed:
@@ -77,6 +79,11 @@ class CallRoutes:
 
 def _wait_s(asked: Asked[Any, WaitQuery]) -> float:
     return wait_s(asked.query, asked.request.headers.get("Prefer", ""))
+
+
+def _trace(request: web.Request) -> Trace:
+    headers = request.headers
+    return read_trace(headers.getall("traceparent", ()), headers.getall("tracestate", ()))
 
 
 def _log_text(logs: Logs) -> str:

@@ -10,6 +10,7 @@ from aiohttp import web
 from api import answers
 from api.asked import Asked
 from api.guard import json_response
+from api.metrics import Metrics
 from api.queries import NoPath, NoQuery
 from api.service import Service
 from wire.errors import NoWorker
@@ -22,6 +23,7 @@ class PlatformRoutes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._metrics = Metrics(service)
 
     def __repr__(self) -> str:
         return f"<PlatformRoutes over {self._service!r}>"
@@ -67,3 +69,9 @@ class PlatformRoutes:
         if not count:
             raise NoWorker("no worker is connected", hint="GET /workers shows who was")
         return json_response(answers.Readiness(status="ready", workers=count))
+
+    async def get_metrics(self, asked: Asked[NoPath, NoQuery]) -> web.Response:
+        """Answer what there is to measure, as Prometheus reads it."""
+        accept = asked.request.headers.get("Accept", "")
+        body, content_type = await self._metrics.page(accept)
+        return web.Response(body=body, headers={"Content-Type": content_type})

@@ -83,7 +83,7 @@ def _run(settings: Settings, folder: Folder, screen: DemoScreen) -> int:
         except SkepError as error:
             screen.error(error.message, error.hint)
 
-    started = Started(log_level="warning")
+    started = Started(process="demo", node="demo", log_level="warning")
     status = live(settings, folder, None, screen, started, visit, leave=True)
     return status or int(outcomes != [True])
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
@@ -26,12 +26,12 @@ from cli.supervisor import (
     State,
     Supervisor,
 )
+from wire.logs import grave
 
 #: How often logs are looked at and orphans collected, in seconds.
 ROUND_S: Final = 0.5
 #: How long the orphans of killed children may take to end by themselves.
 ORPHANS_S: Final = 5.0
-_WARNING: Final = re.compile(r"^\S+ (WARNING|ERROR|CRITICAL) ")
 #: What ``Life`` reports for a child that could not even be started.
 _NOT_STARTED: Final = 127
 
@@ -65,6 +65,9 @@ class Hive:
         self.is_up = asyncio.Event()
         self.is_down = asyncio.Event()
         self.has_failed = False
+        #: How often each child was started, and how often it ended by what.
+        self.starts: Counter[str] = Counter()
+        self.exits: Counter[tuple[str, str]] = Counter()
 
     def begin(self) -> None:
         """Start the first stage; the rest follows by itself."""
@@ -123,6 +126,7 @@ class Hive:
 
     def _start(self, child: str, first: bool) -> None:
         log = self._logs.setdefault(child, self._folder.log_of(child))
+        self.starts[child] += 1
         try:
             with log.open() as file:
                 self._lives[child] = Life(
@@ -163,6 +167,7 @@ class Hive:
 
     def _on_exit(self, child: str, status: int) -> None:
         self._lives.pop(child, None)
+        self.exits[child, "signal" if status < 0 else "status"] += 1
         self._show_warnings()
         self._act(self._supervisor.exited(child, status, time.monotonic()))
 
@@ -196,8 +201,8 @@ class Hive:
     def _show_warnings(self) -> None:
         for child, log in self._logs.items():
             for line in log.fresh_lines():
-                if _WARNING.match(line):
-                    self._screen.step(child, line.partition(" ")[2], warning=True)
+                if (said := grave(line)) is not None:
+                    self._screen.step(child, said, warning=True)
 
     def _orphans(self) -> set[int]:
         ours = {life.pid for life in self._lives.values()}

@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
+
+from cli.targets import FILE
 
 #: Relative to the data folder, the working folder of all: short however deep it lies.
 DB, WORKERS, PUB = "ipc://run/db", "ipc://run/workers", "ipc://run/pub"
+
+#: Where a child without HTTP of its own serves its metrics: on a free port, here alone.
+SCRAPE: Final = ("--metrics-port", "0", "--metrics-host", "127.0.0.1")
 
 
 class Plan(Protocol):
@@ -38,6 +43,7 @@ class Settings:
     redeploy: Literal["keep", "fresh"] = "keep"
     unfinished: Literal["requeue", "fail", "keep"] = "requeue"
     log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
 
 
 class UpPlan:
@@ -61,7 +67,7 @@ class UpPlan:
     @property
     def socket_names(self) -> tuple[str, ...]:
         """Return what the children make in the folder of sockets."""
-        return ("db", "workers", "pub", *self._workers)
+        return ("db", "workers", "pub", FILE, f"{FILE}.new", *self._workers)
 
     def note(self, child: str, facts: Mapping[str, Any]) -> None:
         """Keep the port that the api was given."""
@@ -76,14 +82,15 @@ class UpPlan:
             options = self._api()
         else:
             options = self._worker(child)
-        module = child if child in ("dbnode", "api") else "worker"
-        level = ["--log-level", self._settings.log_level]
-        return [sys.executable, "-P", "-m", module, "--data", ".", *level, *options]
+        module = process_of(child)
+        logs = ["--log-level", self._settings.log_level]
+        logs += ["--log-format", self._settings.log_format]
+        return [sys.executable, "-P", "-m", module, "--data", ".", *logs, *options]
 
     def _dbnode(self, first: bool) -> list[str]:
         # A dbnode that died and is started again must never wipe what it acknowledged.
         redeploy = self._settings.redeploy if first else "keep"
-        return ["--bind", DB, "--redeploy", redeploy]
+        return ["--bind", DB, "--redeploy", redeploy, *SCRAPE]
 
     def _api(self) -> list[str]:
         options = ["--host", self._settings.host, "--port", str(self.port)]
@@ -93,9 +100,14 @@ class UpPlan:
 
     def _worker(self, name: str) -> list[str]:
         options = ["--name", name, "--api", WORKERS, "--pub", PUB]
-        options += ["--sandbox", self._settings.sandbox]
+        options += ["--sandbox", self._settings.sandbox, *SCRAPE]
         if self._settings.slots is not None:
             options += ["--slots", str(self._settings.slots)]
         if self._settings.idle is not None:
             options += ["--idle", str(self._settings.idle)]
         return options
+
+
+def process_of(child: str) -> str:
+    """Return which process a child is: dbnode, api, or a worker of whatever name."""
+    return child if child in ("dbnode", "api") else "worker"

@@ -13,9 +13,12 @@ from cli.folder import Folder
 from cli.hive import Hive
 from cli.installation import Site, facts_of
 from cli.life import environment
-from cli.plan import Settings, UpPlan
+from cli.metrics import Metrics
+from cli.plan import Settings, UpPlan, process_of
 from cli.screen import Screen
+from cli.targets import FILE, Targets
 from wire.process import Started, release, run
+from wire.scrape import Place, scraped
 
 #: What is done with an installation once it is up.
 Visit = Callable[[Site], Coroutine[Any, Any, None]]
@@ -62,11 +65,17 @@ def live(
 
 
 class UpHive(Hive):
-    """A hive of the real plan: knows its URL."""
+    """A hive of the real plan: knows its URL, and tells where its metrics are."""
 
-    def __init__(self, plan: UpPlan, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, plan: UpPlan, targets: Targets, *args: Any, **kwargs: Any) -> None:
         super().__init__(plan, *args, **kwargs)
         self._up_plan = plan
+        self._targets = targets
+
+    def _on_ready(self, child: str, facts: dict[str, Any]) -> None:
+        super()._on_ready(child, facts)
+        url = self.url if child == "api" else str(facts.get("metrics", ""))
+        self._targets.note(process_of(child), child, url)
 
     @property
     def url(self) -> str:
@@ -79,14 +88,17 @@ async def running(
     settings: Settings, folder: Folder, token: str | None, screen: Screen, stop: asyncio.Event
 ) -> AsyncIterator[UpHive]:
     """Run everything within the block; at its end all is gone, sockets and lock too."""
+    targets = Targets(folder.run / FILE)
     plan = UpPlan(settings)
     folder.clear_run(plan.socket_names)
-    hive = UpHive(plan, folder, screen, environment(token))
+    hive = UpHive(plan, targets, folder, screen, environment(token))
     _on_signals(hive.ask_to_stop)
     watch = asyncio.create_task(_when(stop, hive.ask_to_stop), name="stop")
     hive.begin()
     try:
-        yield hive
+        async with scraped(Place(port=0), Metrics(hive).page) as url:
+            targets.note("up", "up", url)
+            yield hive
     finally:
         watch.cancel()
         hive.ensure_stopping()

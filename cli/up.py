@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import sys
 from pathlib import Path
@@ -15,6 +14,8 @@ from cli.options import Command
 from cli.plan import Settings
 from cli.running import serve
 from cli.screen import Screen
+from wire.hosts import is_loopback
+from wire.logs import FORMATS
 from wire.process import Started
 
 
@@ -43,6 +44,8 @@ from wire.process import Started
 @click.option("--log-level", default="info", show_default=True,
               type=click.Choice(["debug", "info", "warning", "error"]),
               help="How much the processes write to DIR/logs.")  # fmt: skip
+@click.option("--log-format", default="text", show_default=True,
+              type=click.Choice(FORMATS), help="Of each line in DIR/logs.")  # fmt: skip
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--lifeline-fd", type=int, hidden=True)
 def up(
@@ -59,7 +62,14 @@ def up(
     refuse_docker(options["sandbox"])
     settings = Settings(**options)
     check_host(settings, token)
-    started = Started(ready_fd=ready_fd, lifeline_fd=lifeline_fd, log_level="warning")
+    started = Started(
+        process="up",
+        node="up",
+        ready_fd=ready_fd,
+        lifeline_fd=lifeline_fd,
+        log_level="warning",
+        log_format=settings.log_format,
+    )
     screen = Screen()
     try:
         check_port(settings.host, settings.port)
@@ -85,14 +95,6 @@ def check_host(settings: Settings, token: str | None) -> None:
             f"--host {settings.host} lets the network run code on this machine; "
             "set --token (SKEP_TOKEN), or say --insecure if that is what you want"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host names this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_port(host: str, port: int) -> None:

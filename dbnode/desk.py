@@ -8,13 +8,16 @@ answered after it, from the committed state.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbnode.draft import CHANGES, Draft
 from dbnode.readings import Readings
-from dbnode.store import Changes, Store
+from dbnode.store import Changes, Measures, Store
 from wire import errors
+from wire.about import about
+from wire.counting import Buckets
 from wire.models import Model
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,9 @@ class Desk:
     def __init__(self, store: Store, version: str) -> None:
         self._store = store
         self._readings = Readings(store, version)
+        #: How long each commit took, and how many failed.
+        self.commits = Buckets()
+        self.failed = 0
 
     def __repr__(self) -> str:
         return f"<Desk of {self._store!r}>"
@@ -38,6 +44,28 @@ class Desk:
     def is_untidy(self) -> bool:
         """Return whether the store would like to tidy up before the next batch."""
         return self._store.is_untidy
+
+    @property
+    def syncs(self) -> Buckets | None:
+        """How long the disk took to sync, in seconds; None if there is none."""
+        return self._store.syncs
+
+    def measures(self) -> Measures:
+        """Return what the store holds, in numbers."""
+        store, ledger = self._store, self._store.ledger
+        opened, sealed = store.pages()
+        return Measures(
+            calls=sum(store.counts().values()),
+            open_pages=opened,
+            sealed_pages=sealed,
+            seq=store.catalogue.seq,
+            next_call=ledger.next_call,
+            epochs=dict(ledger.apis),
+        )
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of the store by part; the one method for any thread."""
+        return self._store.file_sizes()
 
     def tidy(self) -> None:
         """Let the store do what makes later work cheaper."""
@@ -63,6 +91,13 @@ class Desk:
     def _commit(self, changes: Changes) -> errors.SkepError | None:
         if not changes:
             return None
+        begun = time.perf_counter()
+        failed = self._try_commit(changes)
+        self.commits.observe(time.perf_counter() - begun)
+        self.failed += failed is not None
+        return failed
+
+    def _try_commit(self, changes: Changes) -> errors.SkepError | None:
         try:
             self._store.commit(changes)
         except errors.StoreUnavailable as error:
@@ -84,7 +119,8 @@ def _guarded(work: Callable[[Any], Model], request: Model) -> Answer:
     except errors.SkepError as error:
         return error
     except Exception:
-        log.exception("%s could not be answered", type(request).__name__)
+        told = about(call=getattr(request, "call_num", None))
+        log.exception("%s could not be answered", type(request).__name__, extra=told)
         return errors.SkepError(
             f"the DB node failed at this {type(request).__name__}",
             hint="its log has the details; this is a defect of skep or a damaged store",

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
+from wire.counting import Buckets
 from wire.errors import StoreUnavailable
 
 TEMPORARY: Final = ".tmp"
@@ -52,6 +54,9 @@ class Disk(Protocol):
 
     def exists(self, path: str) -> bool:
         """Return whether there is a file or folder of this name."""
+
+    def size(self, path: str) -> int:
+        """Return the bytes of a file, or of all below a folder; 0 if it is not there."""
 
 
 class OsDisk:
@@ -112,6 +117,16 @@ class OsDisk:
         """Return whether there is a file or folder of this name."""
         return (self._root / path).exists()
 
+    def size(self, path: str) -> int:
+        """Return the bytes of a file, or of all below a folder; 0 if it is not there."""
+        whole = self._root / path
+        total = 0
+        for file in whole.rglob("*") if whole.is_dir() else (whole,):
+            # What is counted may go meanwhile.
+            with suppress(FileNotFoundError):
+                total += file.stat().st_size
+        return total
+
 
 @contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
@@ -129,6 +144,8 @@ class Files:
         self.disk = disk
         #: Folders whose names are not durable yet.
         self._unsettled: dict[str, None] = {}
+        #: What each sync cost, in seconds.
+        self.syncs = Buckets()
 
     def __repr__(self) -> str:
         return f"<Files on {self.disk!r}>"
@@ -145,7 +162,7 @@ class Files:
         temporary = path + TEMPORARY
         self.disk.write(temporary, data)
         # Before it gets its name, or the name could outlive a crash without its bytes.
-        self.disk.sync(temporary)
+        self._timed(self.disk.sync, temporary)
         self.disk.rename(temporary, path)
         self._unsettled[folder_of(path)] = None
 
@@ -160,8 +177,13 @@ class Files:
         """Make all names durable that were given so far."""
         while self._unsettled:
             folder = next(iter(self._unsettled))
-            self.disk.sync_folder(folder)
+            self._timed(self.disk.sync_folder, folder)
             del self._unsettled[folder]
+
+    def _timed(self, sync: Callable[[str], None], path: str) -> None:
+        begun = time.perf_counter()
+        sync(path)
+        self.syncs.observe(time.perf_counter() - begun)
 
     def make_folder(self, path: str) -> None:
         """Make a folder unless it is there, durable once settled."""

@@ -12,11 +12,14 @@ import click
 import zmq
 
 from dbnode.desk import Desk
+from dbnode.metrics import Metrics
 from dbnode.opening import Redeploy, opened
 from dbnode.server import Server
 from dbnode.store import Store
 from wire import process, sockets
 from wire.errors import SkepError
+from wire.logs import FORMATS, Format
+from wire.scrape import Place, scraped
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,10 @@ log = logging.getLogger(__name__)
               help="Keep what the store holds, or forget it at this start.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
               default="info", help="How much goes to stderr.")  # fmt: skip
+@click.option("--log-format", type=click.Choice(FORMATS), default="text", help="Of each line.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535),
+              help="Serve /metrics there; 0: a free port.  [default: nowhere]")  # fmt: skip
+@click.option("--metrics-host", default="127.0.0.1", help="Address that they listen on.")
 @click.option("--ready-fd", type=int, help="Tell this descriptor when it serves.")
 @click.option("--lifeline-fd", type=int, help="End when this descriptor ends.")
 @click.version_option(process.release())
@@ -39,30 +46,47 @@ def main(
     store_name: str | None,
     redeploy: Redeploy,
     log_level: str,
+    log_format: Format,
+    metrics_port: int | None,
+    metrics_host: str,
     ready_fd: int | None,
     lifeline_fd: int | None,
 ) -> None:
     """Record runtimes, functions and calls; answer one request a frame (docs/protocol.md)."""
-    started = process.Started(ready_fd=ready_fd, lifeline_fd=lifeline_fd, log_level=log_level)
+    started = process.Started(
+        process="dbnode",
+        node="dbnode",
+        ready_fd=ready_fd,
+        lifeline_fd=lifeline_fd,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    scrape = Place(metrics_host, metrics_port)
     name = store_name or f"tinydb:{Path(data) / 'db'}"
     try:
         with opened(name, redeploy) as store:
-            process.run(lambda stop: serve(stop, store, bind, started), started)
+            process.run(lambda stop: serve(stop, store, bind, started, scrape), started)
     except SkepError as error:
         raise click.ClickException(f"{error.message}\n  {error.hint}") from error
 
 
-async def serve(stop: asyncio.Event, store: Store, bind: str, started: process.Started) -> None:
+async def serve(
+    stop: asyncio.Event, store: Store, bind: str, started: process.Started, scrape: Place
+) -> None:
     """Serve a store on an endpoint until ``stop``."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         socket = sockets.open_socket(context, zmq.ROUTER)
         endpoint = sockets.bind(socket, bind)
-        server = Server(socket, Desk(store, process.release()))
-        log.info("answering on %s from %r", endpoint, store)
-        started.announce(endpoint=endpoint, store=store.name, pid=os.getpid())
+        desk = Desk(store, process.release())
+        server = Server(socket, desk)
         try:
-            await server.serve(stop)
+            async with scraped(scrape, Metrics(server, desk).page) as url:
+                log.info("answering on %s from %r", endpoint, store)
+                started.announce(
+                    endpoint=endpoint, store=store.name, pid=os.getpid(), metrics=url
+                )
+                await server.serve(stop)
         finally:
             sockets.remove_file(endpoint)
     finally:

@@ -19,6 +19,7 @@ class MemoryStore:
 
     name = "memory"
     is_untidy = False
+    syncs = None
 
     def __init__(self) -> None:
         self._catalogue = Catalogue(epoch=uuid.uuid4().hex)
@@ -92,6 +93,14 @@ class MemoryStore:
 
     def tidy(self) -> None:
         """Do nothing: there is nothing to make cheaper."""
+
+    def pages(self) -> tuple[int, int]:
+        """Return none: there are no pages."""
+        return 0, 0
+
+    def file_sizes(self) -> dict[str, int]:
+        """Return none: there are no files."""
+        return {}
 
     def close(self) -> None:
         """Do nothing: there are no files."""

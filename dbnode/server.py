@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import zmq
 
 from dbnode.desk import Answer, Asking, Desk
 from dbnode.draft import CHANGES
 from wire import errors, records
+from wire.counting import Buckets, Drops
 from wire.sockets import Link
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAX_BATCH: Final = 1000
+BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, MAX_BATCH)
+#: Stands for what is no request.
+NO_REQUEST: Final = "_none"
 #: The routing id, REQ's empty frame, the request.
 FRAMES: Final = 3
 
@@ -43,12 +49,25 @@ class Server:
         self._desk = desk
         self._waiting: deque[Asked] = deque()
         self._arrived = asyncio.Event()
-        self._link = Link(socket, FRAMES, self._on_message)
+        self.drops = Drops()
+        #: By msgType and ok, or the code of the error.
+        self.answered: Counter[tuple[str, str]] = Counter()
+        self.batches = Buckets(BATCHES)
+        self._link = Link(socket, FRAMES, self._on_message, self.drops)
         # One thread: the store is not shared, and the loop goes on reading meanwhile.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     def __repr__(self) -> str:
         return f"<Server of {self._desk!r}, {len(self._waiting)} waiting>"
+
+    @property
+    def waiting(self) -> int:
+        """Return how many requests wait for the next batch."""
+        return len(self._waiting)
+
+    async def between_batches(self, work: Callable[[], T]) -> T:
+        """Do something with the desk while it answers nobody."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Answer until ``stop``; the batch under way then is committed first."""
@@ -73,7 +92,9 @@ class Server:
         batch = take(self._waiting)
         requests = [asked.request for asked in batch]
         answers = await loop.run_in_executor(self._thread, self._desk.answer, requests)
+        self.batches.observe(len(batch))
         for asked, answer in zip(batch, answers, strict=True):
+            self.answered[_kind(asked.request), _status(answer)] += 1
             self._answer(asked.peer, asked.frame, answer)
         if self._desk.is_untidy:
             await loop.run_in_executor(self._thread, self._desk.tidy)
@@ -81,6 +102,7 @@ class Server:
     def _on_message(self, message: list[bytes]) -> None:
         peer, empty, frame = message
         if empty:
+            self.drops.garbage += 1
             log.warning("dropped a message without the empty frame before the request")
             return
         try:
@@ -93,6 +115,17 @@ class Server:
 
     def _answer(self, peer: bytes, frame: bytes, answer: Answer) -> None:
         self._link.send((peer, b"", encoded(frame, answer)))
+
+
+def _kind(request: Asking) -> str:
+    if isinstance(request, errors.SkepError):
+        return NO_REQUEST
+    name = type(request).__name__
+    return name[0].lower() + name[1:]
+
+
+def _status(answer: Answer) -> str:
+    return answer.code if isinstance(answer, errors.SkepError) else "ok"
 
 
 def encoded(frame: bytes, answer: Answer) -> bytes:

@@ -89,6 +89,10 @@ class Shelf:
 
     # Reading
 
+    def pages(self) -> tuple[int, int]:
+        """Return how many open and sealed pages there are."""
+        return len(self._places.open), len(self._places.sealed)
+
     def counts(self) -> dict[str, int]:
         """Return the number of calls by ``project/function``."""
         return dict(self._counts)

@@ -15,6 +15,7 @@ from dbnode.calls import Entry
 from dbnode.catalogue import Catalogue
 from dbnode.ledger import Ledger
 from dbnode.listing import Tally
+from wire.counting import Buckets
 from wire.models import CallRecord
 
 
@@ -28,6 +29,19 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.catalogue or self.ledger or self.entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """What a store holds, in numbers."""
+
+    calls: int = 0
+    open_pages: int = 0
+    sealed_pages: int = 0
+    seq: int = 0
+    next_call: int = 1
+    #: The newest life of each api.
+    epochs: dict[str, int] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -82,6 +96,16 @@ class Store(Protocol):
 
     def tidy(self) -> None:
         """Do what makes later work cheaper, between batches; what fails is tried again."""
+
+    @property
+    def syncs(self) -> Buckets | None:
+        """How long the disk took to sync, in seconds; None if there is none."""
+
+    def pages(self) -> tuple[int, int]:
+        """Return how many open and sealed pages of calls there are."""
+
+    def file_sizes(self) -> dict[str, int]:
+        """Return the bytes of its files by part; from any thread, while they change."""
 
     def close(self) -> None:
         """Let go of all files and locks."""

@@ -27,6 +27,7 @@ from dbnode.seals import Layout
 from dbnode.shelf import FOLDERS, Shelf
 from dbnode.store import Changes
 from dbnode.tiny import Page
+from wire.counting import Buckets
 from wire.errors import StoreUnavailable
 from wire.models import CallRecord, Item
 
@@ -191,6 +192,22 @@ class TinyStore:
             self._shelf.tidy()
         except (OSError, StoreUnavailable) as error:
             log.warning("finished calls stay where they are for now: %s", error)
+
+    @property
+    def syncs(self) -> Buckets | None:
+        """How long the disk took to sync, in seconds."""
+        return self._files.syncs
+
+    def pages(self) -> tuple[int, int]:
+        """Return how many open and sealed pages of calls there are."""
+        return self._shelf.pages()
+
+    def file_sizes(self) -> dict[str, int]:
+        """Return the bytes of its files by part; from any thread, while they change."""
+        disk = self._files.disk
+        parts = {"catalogue": CATALOGUE, "ledger": LEDGER}
+        parts |= {folder.rpartition("/")[2]: folder for folder in FOLDERS[1:]}
+        return {part: disk.size(path) for part, path in parts.items()}
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

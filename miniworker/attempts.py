@@ -108,6 +108,11 @@ class Attempts:
         """Return whether nothing runs and nothing waits."""
         return self._head is None and not self._waiting
 
+    @property
+    def head(self) -> jobs.Job | None:
+        """Return what the sandbox has, if it has something."""
+        return self._head.job if self._head is not None else None
+
     def job(self, job: jobs.Job, params: bytes, now: float) -> list[Action]:
         """Take an attempt: it runs now, or waits behind the head."""
         if self._closed:

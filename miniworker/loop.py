@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import zmq
 
@@ -24,6 +24,7 @@ from miniworker.handed import Handed
 from miniworker.opening import Opened, open_sandbox
 from miniworker.sandbox import Driver, NoSandbox, Plan
 from wire import jobs
+from wire.about import about
 from wire.codec import FRAMES, Message, encode
 from wire.errors import ProtocolError
 from wire.models import Spec
@@ -59,6 +60,14 @@ class Miniworker:
 
     def __repr__(self) -> str:
         return f"<Miniworker {self._spawn.miniworker}, {self._opened!r}, {self._attempts!r}>"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return what a log line about its call bears; nothing while there is none."""
+        head = self._attempts.head
+        if head is None or self._building is not None:
+            return about()
+        return about(call=head.call, attempt=head.attempt, traceparent=head.traceparent)
 
     def run(self) -> None:
         """Serve until STOP, or until there is no sandbox any more."""
@@ -98,7 +107,8 @@ class Miniworker:
             try:
                 message, payload = jobs.TO_MINIWORKER.decode(frames[:FRAMES])
             except ProtocolError as error:
-                log.warning("%s: dropped: %s", self._spawn.miniworker, error)
+                log.warning("dropped: %s", error)
+                self._tell(jobs.Dropped(count=1))
                 continue
             self._handle(message, payload)
 
@@ -166,7 +176,8 @@ class Miniworker:
             self._poll.register(channel.fileno(), select.POLLIN)
 
     def _break(self, error: NoSandbox) -> None:
-        log.warning("%s: %s", self._spawn.miniworker, error.reason.message)
+        function = self._spec.function.function_name if self._spec else None
+        log.warning("%s", error.reason.message, extra=about(function=function))
         self._tell(jobs.Broken(fault=error.fault, reason=error.reason, log=error.log))
         self._ended = True
 
@@ -223,6 +234,8 @@ class Miniworker:
         env = {} if self._building else {"SKEP_CALL": str(job.call)}
         if job.traceparent:
             env["TRACEPARENT"] = job.traceparent
+        if job.tracestate:
+            env["TRACESTATE"] = job.tracestate
         call = agent.Call(
             call=job.call, attempt=held.serial, timeout_ms=job.timeout_ms, env=env
         )
@@ -286,6 +299,6 @@ def run(spawn: jobs.Spawn, handed: Handed) -> int:
     try:
         miniworker.run()
     except Exception:
-        log.exception("%r failed", miniworker)
+        log.exception("%r failed", miniworker, extra=miniworker.about)
         return 1
     return 0

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from pathlib import Path
 
 import click
 
+from wire import logs
 from wire.errors import SkepError
-from wire.process import LOG_FORMAT
+from wire.logs import FORMATS, Format
 
 
 @click.group(context_settings={"auto_envvar_prefix": "SKEP"})
 @click.option("--log-level", default="info", show_default=True, help="debug, info, warning …")
-def main(log_level: str) -> None:
+@click.option("--log-format", default="text", type=click.Choice(FORMATS), help="Of each line.")
+@click.option("--node", default="zygote", help="The name of the worker, for the log.")
+def main(log_level: str, log_format: Format, node: str) -> None:
     """Run functions in sandboxes, one miniworker to a sandbox. Started by skep-worker."""
-    logging.basicConfig(
-        level=log_level.upper(),
-        format=LOG_FORMAT,
-        datefmt="%Y-%m-%dT%H:%M:%S",
-        stream=sys.stderr,
-    )
+    logs.setup(log_level, log_format, process="zygote", node=node)
 
 
 @main.command()

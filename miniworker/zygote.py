@@ -20,7 +20,7 @@ from typing import Final
 
 from miniworker import kernel, loop, processes
 from miniworker.handed import Handed
-from wire import jobs
+from wire import jobs, logs
 from wire.errors import ProtocolError
 
 log = logging.getLogger(__name__)
@@ -161,6 +161,7 @@ def _be_child(parent: int, order: jobs.Spawn, handed: Handed) -> None:
     status = 1
     try:
         _begin_child(parent)
+        logs.become("miniworker", miniworker=order.miniworker)
         status = loop.run(order, handed)
         sys.stderr.flush()
     finally:

@@ -85,6 +85,13 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     attempt: Number
 
 
+class Dropped(Message, frozen=True, kw_only=True):
+    """So many messages of the worker were none of this protocol; said when it happens."""
+
+    KIND: ClassVar[int] = 71
+    count: Number
+
+
 # --- worker to miniworker --------------------------------------------------------------
 
 
@@ -113,6 +120,7 @@ class Job(Message, frozen=True, kw_only=True):
     attempt: Number
     timeout_ms: Number
     traceparent: str = ""
+    tracestate: str = ""
 
 
 class Cancel(Message, frozen=True, kw_only=True):
@@ -137,7 +145,7 @@ class Stop(Message, frozen=True, kw_only=True):
 
 
 FROM_MINIWORKER: Final = Dialect[Message](
-    "miniworker to worker", Up, Ready, Returned, Done, Built, Broken, Heartbeat
+    "miniworker to worker", Up, Ready, Returned, Done, Built, Broken, Heartbeat, Dropped
 )
 TO_MINIWORKER: Final = Dialect[Message](
     "worker to miniworker", Build, Specialise, Job, Cancel, Recall, Stop

@@ -305,6 +305,7 @@ class Start(Message, frozen=True, kw_only=True):
     traceparent: str = ""
     #: It spends a place behind a running call, not an idle sandbox and a slot.
     ahead: bool = False
+    tracestate: str = ""
 
 
 class Cancel(Message, frozen=True, kw_only=True):

@@ -213,6 +213,8 @@ class Call(Model, frozen=True, kw_only=True):
     memory: int | None = None
     #: What its time went to, in ms, in order; docs/architecture.md says what each means.
     stages: dict[str, float] = {}
+    #: The trace that the caller named (W3C Trace Context), passed on to the function.
+    traceparent: str | None = None
 
 
 class Logs(Model, frozen=True, kw_only=True):
@@ -250,6 +252,7 @@ class CallRecord(Model, frozen=True, kw_only=True):
     logs: Logs | None = None
     params_kept: bool = False
     idempotency_digest: str | None = None
+    tracestate: str = ""
 
 
 class Item(Model, frozen=True, kw_only=True):

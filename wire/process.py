@@ -12,29 +12,32 @@ import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import uvloop
 
+from wire import logs
+
 log = logging.getLogger(__name__)
 
-LOG_FORMAT: Final = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
 _background: set[asyncio.Task[Any]] = set()
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What the parent of a process handed to it; all None when it was started by hand."""
+    """Who a process is, and what its parent handed to it (None if started by hand)."""
 
+    process: str
+    node: str
     ready_fd: int | None = None
     lifeline_fd: int | None = None
     log_level: str = "info"
+    log_format: logs.Format = "text"
 
     def announce(self, **facts: Any) -> None:
         """Tell the parent, once, that this process serves, and where."""
@@ -54,11 +57,8 @@ def release() -> str:
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]], started: Started) -> None:
     """Run a service until it returns; SIGTERM, SIGINT or a cut lifeline set its event."""
-    logging.basicConfig(
-        level=started.log_level.upper(),
-        format=LOG_FORMAT,
-        datefmt="%Y-%m-%dT%H:%M:%S",
-        stream=sys.stderr,
+    logs.setup(
+        started.log_level, started.log_format, process=started.process, node=started.node
     )
 
     async def guarded() -> None:
@@ -80,15 +80,17 @@ def _on_lifeline(fd: int, stop: asyncio.Event) -> None:
     stop.set()
 
 
-def spawn(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    """Start a named task whose failure is logged, never swallowed."""
+def spawn(
+    work: Coroutine[Any, Any, T], name: str, about: dict[str, Any] | None = None
+) -> asyncio.Task[T]:
+    """Start a named task whose failure is logged (``about`` its call), never swallowed."""
     task = asyncio.get_running_loop().create_task(work, name=name)
     _background.add(task)
-    task.add_done_callback(_ended)
+    task.add_done_callback(lambda ended: _ended(ended, about))
     return task
 
 
-def _ended(task: asyncio.Task[Any]) -> None:
+def _ended(task: asyncio.Task[Any], about: dict[str, Any] | None) -> None:
     _background.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("task %s failed", task.get_name(), exc_info=error)
+        log.error("task %s failed", task.get_name(), exc_info=error, extra=about)

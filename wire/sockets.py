@@ -18,6 +18,7 @@ from typing import Final
 
 import zmq
 
+from wire.counting import Drops
 from wire.errors import BadRequest
 
 log = logging.getLogger(__name__)
@@ -104,13 +105,18 @@ class Link:
     """One socket on the running loop; every message in has exactly ``frames`` frames.
 
     ``on_message`` gets each whole message; what it raises is logged and the loop goes on.
-    A message of another length is drained to its end and counted in ``malformed``, so that
-    one hostile peer cannot shift everybody's stream.
+    A message of another length is drained to its end and counted in ``drops``, so that
+    one hostile peer cannot shift everybody's stream. Links after one another may share theirs.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], frames: int, on_message: OnMessage) -> None:
-        self.malformed = 0
-        self.unroutable = 0
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        frames: int,
+        on_message: OnMessage,
+        drops: Drops | None = None,
+    ) -> None:
+        self.drops = Drops() if drops is None else drops
         self._socket = socket
         self._frames = frames
         self._on_message = on_message
@@ -125,7 +131,7 @@ class Link:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._out)} to send"
-        return f"<Link of {self._frames} frames, {state}, {self.malformed} malformed>"
+        return f"<Link of {self._frames} frames, {state}, {self.drops!r}>"
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Send a message, or queue it behind those that wait; never blocks."""
@@ -171,7 +177,7 @@ class Link:
                 break
             except zmq.ZMQError as error:
                 # ROUTER_MANDATORY: the peer is gone, and its session will be judged lost.
-                self.unroutable += 1
+                self.drops.unroutable += 1
                 log.debug("message dropped: %s", error)
             self._out.popleft()
         # Sending processes the mailbox too, so it may have eaten the reader's edge.
@@ -202,7 +208,7 @@ class Link:
                 message.append(frame.bytes)
         if len(message) == self._frames:
             return message
-        self.malformed += 1
+        self.drops.frames += 1
         log.warning("dropped a message of a wrong number of frames")
         return None
 

@@ -55,6 +55,9 @@ class End:
     payload: bytes
     record: bytes
     params: bytes
+    #: For the log: its revision key, and the trace that its caller named.
+    key: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class SendJob:
     id: Id
     timeout_ms: int
     traceparent: str
+    tracestate: str
     params: bytes
 
 
@@ -139,10 +143,11 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End a miniworker with SIGKILL; ``why`` is for the log."""
+    """End a miniworker with SIGKILL; ``why`` is for the log, and what it was at."""
 
     sandbox: str
     why: str
+    head: Id | None = None
 
 
 ForMini = Specialise | SendJob | SendCancel | Recall | Stop

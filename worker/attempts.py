@@ -69,7 +69,17 @@ class Attempt:
             miniworker=self.box,
             made=self.made,
         )
-        return End(self.id, whole, sizes, payload, self.permission.record, self.params or b"")
+        start = self.permission
+        return End(
+            self.id,
+            whole,
+            sizes,
+            payload,
+            start.record,
+            self.params or b"",
+            self.key,
+            start.traceparent,
+        )
 
     def lost(self, box: Sandbox, why: str, now: float) -> End:
         """Return its end when its miniworker died: the mark that was kept died with it."""

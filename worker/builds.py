@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from wire import jobs
+from wire.about import about
 from wire.codec import Message
+from wire.counting import Buckets
 from wire.models import Fault, Reason, Spec
 from worker.minis import Minis
+
+log = logging.getLogger(__name__)
 
 #: How long after its own limit a build may go on before its miniworker is killed.
 LATE_S: Final = 10.0
@@ -32,12 +39,35 @@ class Builds:
         self._limit_s = limit_s
         self._builds: dict[str, Build] = {}
         self._begun = 0
+        #: How they ended, and how long they took.
+        self.endings: Counter[str] = Counter()
+        self.seconds = Buckets()
 
     def __repr__(self) -> str:
         return f"<Builds: {len(self._builds)} under way>"
 
+    def __len__(self) -> int:
+        return len(self._builds)
+
     async def build(self, spec: Spec, bundle: Path) -> jobs.Built:
         """Run the dependencies command in a bundle; return how that ended."""
+        begun = time.monotonic()
+        built = await self._run(spec, bundle)
+        self._note(spec, built, time.monotonic() - begun)
+        return built
+
+    def _note(self, spec: Spec, built: jobs.Built, took_s: float) -> None:
+        told = about(function=spec.function.function_name)
+        self.seconds.observe(took_s)
+        if built.reason is None:
+            self.endings["done"] += 1
+            log.info("dependencies installed in %.1f s", took_s, extra=told)
+        else:
+            self.endings["failed"] += 1
+            why = built.reason.message[:200]
+            log.info("dependencies not installed in %.1f s: %s", took_s, why, extra=told)
+
+    async def _run(self, spec: Spec, bundle: Path) -> jobs.Built:
         self._begun += 1
         name = f"b{self._begun}"
         timeout_ms = int(self._limit_s * 1000)

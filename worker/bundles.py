@@ -16,7 +16,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +80,8 @@ class Bundles:
         #: What making each bundle took, of those made in this life.
         self._steps: dict[str, list[Step]] = {}
         self._building = asyncio.Semaphore(PARALLEL)
+        #: Bundles asked for that were there or not; things removed to make room.
+        self.hits = self.misses = self.evicted = 0
 
     def __repr__(self) -> str:
         return f"<Bundles: {len(self._whole)} whole, {len(self._bundle_flights)} being made>"
@@ -93,6 +95,8 @@ class Bundles:
         key = bundle_key(spec)
         self._users[user] = key
         name = self._whole.get(key)
+        self.hits += name is not None
+        self.misses += name is None
         if name is not None:
             (self._folder.whole / name).touch()
             return self._folder.bundles / name
@@ -217,6 +221,7 @@ class Bundles:
                 return
             if path.name not in used:
                 total -= sizes[path]
+                self.evicted += 1
                 await self._remove(path)
 
     async def _remove(self, path: Path) -> None:
@@ -235,6 +240,18 @@ def _noted(steps: list[Step], stage: str) -> Iterator[None]:
     begin = time.monotonic()
     yield
     steps.append(Step(stage, begin, time.monotonic()))
+
+
+def cached_bytes(folder: NodeFolder) -> dict[str, int]:
+    """Return what lies in the cache; from any thread, while it changes."""
+    packages = bundles = 0
+    for path in _plain(folder.packages):
+        with suppress(FileNotFoundError):
+            packages += path.stat().st_size
+    for path in _plain(folder.whole):
+        with suppress(FileNotFoundError):
+            bundles += _marker(path).bytes
+    return {"packages": packages, "bundles": bundles}
 
 
 def bundle_key(spec: Spec) -> str:

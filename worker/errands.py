@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Final
+from typing import Any, Final
 
+from wire.about import about
 from wire.models import Fault, Reason
 from wire.process import spawn
 from worker import actions as act
@@ -52,7 +53,8 @@ class Errands:
                 self._end(order.sandbox)
                 self._bundles.release(order.sandbox)
             case act.FetchParams():
-                self._run(order.id, self._get_params(order.id))
+                told = about(call=order.id[0], attempt=order.id[1])
+                self._run(order.id, self._get_params(order.id), told)
             case act.ForgetParams():
                 self._end(order.id)
 
@@ -64,8 +66,13 @@ class Errands:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._bundles.close()
 
-    def _run(self, of: object, work: Coroutine[None, None, None]) -> None:
-        task = self._tasks[of] = spawn(work, f"errand for {of}")
+    def _run(
+        self,
+        of: object,
+        work: Coroutine[None, None, None],
+        told: dict[str, Any] | None = None,
+    ) -> None:
+        task = self._tasks[of] = spawn(work, f"errand for {of}", told)
         task.add_done_callback(lambda _: self._over(of, task))
 
     def _over(self, of: object, task: asyncio.Task[None]) -> None:

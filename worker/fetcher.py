@@ -7,6 +7,7 @@ flooded. It goes on from its offset when the session, or the api itself, is anot
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -49,6 +50,8 @@ class Fetcher:
     def __init__(self, ask: Callable[[What, str, int, int], None]) -> None:
         self._ask = ask
         self._transfers: dict[tuple[str, str], Transfer] = {}
+        #: Bytes that were stored, by what they are of.
+        self.fetched: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<Fetcher of {len(self._transfers)} transfers>"
@@ -102,6 +105,7 @@ class Fetcher:
             transfer.done.set_exception(error)
             return
         transfer.offset += len(payload)
+        self.fetched[chunk.what] += len(payload)
         transfer.heard_at = now
         if transfer.offset >= chunk.total:
             transfer.done.set_result(transfer.offset)

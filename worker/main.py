@@ -12,9 +12,12 @@ import click
 import msgspec
 
 from wire.errors import BadRequest, SkepError
+from wire.logs import FORMATS, LEVELS, Format
 from wire.models import Name
 from wire.process import Started, run
+from wire.scrape import Place, scraped
 from worker.folder import NodeFolder
+from worker.metrics import Metrics
 from worker.node import Node
 from worker.pool import PoolSettings
 from worker.sandbox import choose
@@ -64,7 +67,16 @@ from worker.settings import Settings
 )
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--lifeline-fd", type=int, hidden=True)
-@click.option("--log-level", default="info", help="debug, info, warning or error.")
+@click.option(
+    "--log-level", default="info", type=click.Choice(LEVELS), help="How much is logged."
+)
+@click.option("--log-format", default="text", type=click.Choice(FORMATS), help="Of each line.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve /metrics and /healthz there; 0: a free port. [default: nowhere]",
+)
+@click.option("--metrics-host", default="127.0.0.1", help="Address that they listen on.")
 def main(
     *,
     name: str,
@@ -83,11 +95,21 @@ def main(
     ready_fd: int | None,
     lifeline_fd: int | None,
     log_level: str,
+    log_format: Format,
+    metrics_port: int | None,
+    metrics_host: str,
 ) -> None:
     """Run the functions of an api on this machine."""
     slots = slots or 2 * (os.cpu_count() or 1)
     max_warm = max(slots, max_warm or 2 * slots)
-    started = Started(ready_fd=ready_fd, lifeline_fd=lifeline_fd, log_level=log_level)
+    started = Started(
+        process="worker",
+        node=name,
+        ready_fd=ready_fd,
+        lifeline_fd=lifeline_fd,
+        log_level=log_level,
+        log_format=log_format,
+    )
     try:
         settings = Settings(
             name=_name(name),
@@ -101,6 +123,8 @@ def main(
             build_s=build_timeout,
             grace_s=grace,
             log_level=log_level,
+            log_format=log_format,
+            scrape=Place(metrics_host, metrics_port),
         )
         run(lambda stop: serve(settings, data, sandbox, started, stop), started)
     except SkepError as error:
@@ -117,16 +141,19 @@ async def serve(
     try:
         kind = await asyncio.to_thread(choose, sandbox, folder.root)
         node = Node(settings, folder, boot, kind)
-        node.start()
-        started.announce(
-            name=settings.name,
-            node=folder.node_id,
-            sandbox=kind.driver,
-            isolation=kind.isolation,
-            slots=settings.slots,
-        )
-        await stop.wait()
-        await node.stop()
+        metrics = Metrics(node, folder, settings.name)
+        async with scraped(settings.scrape, metrics.page) as url:
+            node.start()
+            started.announce(
+                name=settings.name,
+                node=folder.node_id,
+                sandbox=kind.driver,
+                isolation=kind.isolation,
+                slots=settings.slots,
+                metrics=url,
+            )
+            await stop.wait()
+            await node.stop()
     finally:
         folder.close()
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import zmq
 
 from wire import jobs, sockets
 from wire.codec import FRAMES, Message, encode
+from wire.counting import Drops
 from wire.errors import ProtocolError
 from worker import actions as act
 from worker.folder import NodeFolder
@@ -28,6 +30,8 @@ OnMessage = Callable[[str, Message, bytes], None]
 OnExit = Callable[[str, str, int | None], None]
 OnDying = Callable[[str], None]
 
+#: How a miniworker may end.
+HOWS: Final = ("in_order", "failed", "signal", "zygote")
 #: How long the last words of one that has ended may take to come out of its socket.
 LAST_WORDS_S: Final = 0.1
 
@@ -43,9 +47,12 @@ class Minis:
         on_message: OnMessage,
         on_dying: OnDying,
         on_exit: OnExit,
-        log_level: str,
+        zygote_options: Sequence[str],
     ) -> None:
-        self.dropped = 0
+        self.drops = Drops()
+        self.spawned = 0
+        #: How many have ended, by how.
+        self.exits: Counter[str] = Counter()
         self._folder = folder
         self._kind = kind
         self._on_message = on_message
@@ -58,8 +65,8 @@ class Minis:
         self._names: dict[bytes, str] = {}
         router = sockets.open_socket(context, zmq.ROUTER)
         sockets.bind(router, folder.endpoint)
-        self._link = sockets.Link(router, 1 + FRAMES, self._read)
-        self.zygote = Zygote(self._heard, self._fork_again, self._all_gone, log_level)
+        self._link = sockets.Link(router, 1 + FRAMES, self._read, self.drops)
+        self.zygote = Zygote(self._heard, self._fork_again, self._all_gone, zygote_options)
 
     def __repr__(self) -> str:
         return f"<Minis: {len(self._peers)} live>"
@@ -122,14 +129,14 @@ class Minis:
         try:
             message, payload = jobs.FROM_MINIWORKER.decode(rest)
         except ProtocolError as error:
-            self.dropped += 1
+            self.drops.garbage += 1
             log.warning("dropped: %s", error.message)
             return
         if isinstance(message, jobs.Up):
             self._meet(peer, message)
         name = self._names.get(peer)
         if name is None:
-            self.dropped += 1
+            self.drops.garbage += 1
             log.warning("dropped a %s of a stranger", type(message).__name__)
             return
         self._on_message(name, message, payload)
@@ -140,11 +147,15 @@ class Minis:
             self._names[peer] = up.miniworker
 
     def _heard(self, order: jobs.Spawned | jobs.Exited) -> None:
-        if isinstance(order, jobs.Exited):
+        if isinstance(order, jobs.Spawned):
+            self.spawned += 1
+        else:
+            self.exits[_how(order.status)] += 1
             self._ended(order.miniworker, _why(order.status), order.handed)
 
     def _all_gone(self) -> None:
         for name in self._peers.keys() - set(self._to_fork):
+            self.exits["zygote"] += 1
             self._ended(name, "the zygote of this node died")
 
     def _ended(self, name: str, why: str, handed: int | None = None) -> None:
@@ -164,6 +175,10 @@ class Minis:
         self._on_exit(name, why, handed)
 
 
+def _how(status: int) -> str:
+    return "in_order" if status == 0 else "signal" if status < 0 else "failed"
+
+
 def _why(status: int) -> str:
     if status < 0:
         return f"its miniworker was ended by signal {-status}"
@@ -174,11 +189,15 @@ def _message(
     order: act.ForMini,
 ) -> tuple[Message, bytes]:
     match order:
-        case act.SendJob(_, (call, attempt), timeout_ms, traceparent, params):
+        case act.SendJob(_, (call, attempt)):
             job = jobs.Job(
-                call=call, attempt=attempt, timeout_ms=timeout_ms, traceparent=traceparent
+                call=call,
+                attempt=attempt,
+                timeout_ms=order.timeout_ms,
+                traceparent=order.traceparent,
+                tracestate=order.tracestate,
             )
-            return job, params
+            return job, order.params
         case act.SendCancel(_, (call, attempt), reason):
             return jobs.Cancel(call=call, attempt=attempt, reason=reason), b""
         case act.Specialise(_, spec, bundle):

@@ -26,6 +26,7 @@ from worker.builds import Builds
 from worker.bundles import Bundles
 from worker.catalogue import Replica
 from worker.credits import Credits
+from worker.diary import Diary
 from worker.errands import Errands
 from worker.fetcher import Fetcher
 from worker.folder import NodeFolder
@@ -73,20 +74,16 @@ class Node:
             on_message=self._from_mini,
             on_dying=self._dying,
             on_exit=self._exited,
-            log_level=settings.log_level,
+            zygote_options=settings.log_options,
         )
         self.uplink = Uplink(self._context, settings.api, settings.pub, self)
         self.voice = Voice(self.uplink, self.results)
         self.lookup = Lookup(Replica(), self.voice.sync)
         self.fetcher = Fetcher(self.voice.fetch)
         self.builds = Builds(self.minis, settings.build_s)
-        self.errands = Errands(
-            self.broker,
-            self._do,
-            self.lookup,
-            self.fetcher,
-            Bundles(folder, self.fetcher, self.builds.build, settings.cache_bytes),
-        )
+        self.bundles = Bundles(folder, self.fetcher, self.builds.build, settings.cache_bytes)
+        self.errands = Errands(self.broker, self._do, self.lookup, self.fetcher, self.bundles)
+        self.diary = Diary()
 
     def __repr__(self) -> str:
         return f"<Node {self._settings.name}: {self.broker!r}, {self.uplink!r}>"
@@ -207,6 +204,9 @@ class Node:
     # --- miniworkers -----------------------------------------------------------------------
 
     def _from_mini(self, name: str, message: Message, payload: bytes) -> None:
+        if isinstance(message, jobs.Dropped):
+            self.diary.unread.garbage += message.count
+            return
         if self.builds.heard(name, message):
             return
         now = time.monotonic()
@@ -222,6 +222,7 @@ class Node:
             case jobs.Returned():
                 self._do(self.broker.returned(name, (message.call, message.attempt), now))
             case jobs.Broken():
+                self.diary.broken(name, message)
                 fault, reason, said = message.fault, message.reason, message.log
                 self._do(self.broker.broken(name, fault, reason, now, said))
 
@@ -240,6 +241,7 @@ class Node:
         self._settle_soon()
 
     def _carry_out(self, order: act.Action) -> None:
+        self.diary.note(order)
         match order:
             case (
                 act.SendJob() | act.SendCancel() | act.Specialise() | act.Recall() | act.Stop()
@@ -254,7 +256,6 @@ class Node:
             case act.Spawn():
                 self.minis.spawn(order.sandbox)
             case act.Kill():
-                log.warning("killing %s: %s", order.sandbox, order.why)
                 self.minis.kill(order.sandbox)
             case _:
                 self.errands.order(order)

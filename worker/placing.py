@@ -105,7 +105,14 @@ class Placing:
         one.serial = box.given
         start = one.start
         return [
-            act.SendJob(one.box, one.id, start.timeout_ms, start.traceparent, one.params),
+            act.SendJob(
+                one.box,
+                one.id,
+                start.timeout_ms,
+                start.traceparent,
+                start.tracestate,
+                one.params,
+            ),
         ]
 
     def _free(self, box: Sandbox, now: float, *, made: bool = False) -> list[Action]:
@@ -196,4 +203,4 @@ class Placing:
     def _kill(self, box: Sandbox, why: str, now: float) -> list[Action]:
         # From here on it gets nothing more; what it holds is answered when it has ended.
         self.pool.doom(box, now)
-        return [act.Kill(box.name, why)]
+        return [act.Kill(box.name, why, box.queue[0] if box.queue else None)]

@@ -95,6 +95,8 @@ class Pool:
         self._idle: dict[str, deque[Sandbox]] = {}
         self._made = 0
         self._partings = Partings()
+        #: How many were stopped to make room.
+        self.evicted = 0
 
     def __repr__(self) -> str:
         return f"<Pool of {len(self.sandboxes)} sandboxes, {self.counts()}>"
@@ -239,6 +241,7 @@ class Pool:
         if not self._idle:
             return []
         oldest = min((idle[0] for idle in self._idle.values()), key=lambda box: box.since)
+        self.evicted += 1
         return self.stop(oldest, now, ColdBecause.EVICTED)
 
     def _because(self, key: str) -> ColdBecause:

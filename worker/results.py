@@ -57,6 +57,11 @@ class Results:
         return id_ in self._held
 
     @property
+    def size(self) -> int:
+        """Return the bytes that are held."""
+        return self._bytes
+
+    @property
     def is_full(self) -> bool:
         """Return whether the api is so far behind that credits must be withdrawn."""
         return len(self._held) >= MAX_ENDS or self._bytes >= MAX_BYTES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from wire.scrape import Place
 from worker.pool import PoolSettings
 
 
@@ -21,4 +22,13 @@ class Settings:
     cache_bytes: int = 4 << 30
     build_s: float = 600.0
     grace_s: float = 10.0
+    #: For the zygote and its miniworkers.
     log_level: str = "info"
+    log_format: str = "text"
+    scrape: Place = field(default_factory=Place)
+
+    @property
+    def log_options(self) -> list[str]:
+        """Return what the zygote has to know to log as this node does."""
+        said = ["--log-level", self.log_level, "--log-format", self.log_format]
+        return [*said, "--node", self.name]

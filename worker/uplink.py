@@ -17,6 +17,7 @@ import zmq
 from wire import messages as m
 from wire import sockets
 from wire.codec import FRAMES, Message, encode
+from wire.counting import Drops
 from wire.errors import ProtocolError
 from worker.session import Order, Session
 
@@ -63,7 +64,8 @@ class Uplink:
         clock: Callable[[], float] = now_s,
     ) -> None:
         self.session = Session()
-        self.dropped = 0
+        self.drops = Drops()
+        self.opened = 0
         self._context = context
         self._api = api
         self._listener = listener
@@ -108,7 +110,7 @@ class Uplink:
         socket.connect(pub)
         for topic in (m.TOPIC_CATALOGUE, m.TOPIC_CANCEL):
             socket.subscribe(topic)
-        return sockets.Link(socket, 1 + FRAMES, self._read_hint)
+        return sockets.Link(socket, 1 + FRAMES, self._read_hint, self.drops)
 
     def _connect(self) -> None:
         if self._link is not None:
@@ -116,7 +118,7 @@ class Uplink:
         socket = sockets.open_socket(self._context, zmq.DEALER)
         socket.connect(self._api)
         link: sockets.Link = sockets.Link(
-            socket, FRAMES, lambda frames: self._read(link, frames)
+            socket, FRAMES, lambda frames: self._read(link, frames), self.drops
         )
         self._link = link
 
@@ -148,7 +150,7 @@ class Uplink:
         try:
             message, payload = m.FROM_API.decode(frames)
         except ProtocolError as error:
-            self.dropped += 1
+            self.drops.garbage += 1
             log.warning("dropped: %s", error.message)
             return
         self._sort(message, payload, now)
@@ -158,6 +160,7 @@ class Uplink:
             case m.Welcome():
                 orders = self.session.answer(message, now)
                 if Order.OPENED in orders:
+                    self.opened += 1
                     log.info("session %d with api %s", message.session, message.api)
                     self._listener.opened(message)
             case m.Refuse():
@@ -172,7 +175,7 @@ class Uplink:
         try:
             message, _ = m.FROM_API.decode(frames[1:])
         except ProtocolError as error:
-            self.dropped += 1
+            self.drops.garbage += 1
             log.warning("dropped: %s", error.message)
             return
         self._listener.hint(message)

@@ -7,7 +7,7 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from wire.errors import ProtocolError
@@ -30,18 +30,19 @@ class Zygote:
         on_order: Callable[[Spawned | Exited], None],
         on_start: Callable[[], None],
         on_death: Callable[[], None],
-        log_level: str,
+        options: Sequence[str],
     ) -> None:
         self._on_order = on_order
         self._on_start = on_start
         self._on_death = on_death
-        self._log_level = log_level
+        self._options = options
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._again_s = AGAIN_S
         self._started_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self.starts = 0
 
     def __repr__(self) -> str:
         return f"<Zygote, pid {self.pid}>"
@@ -55,8 +56,9 @@ class Zygote:
         """Start it; from the main thread, since it dies with the thread that started it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = theirs.fileno()
-        command = [sys.executable, "-P", "-m", "miniworker", "--log-level", self._log_level]
+        command = [sys.executable, "-P", "-m", "miniworker", *self._options]
         self._process = subprocess.Popen([*command, "zygote", "--fd", str(fd)], pass_fds=(fd,))
+        self.starts += 1
         theirs.close()
         ours.setblocking(False)
         self._socket = ours

@@ -157,18 +157,18 @@ def test_the_agenda_gives_each_call_one_moment() -> None:
 
 def test_the_outbox_keeps_the_newest_and_one_batch_under_way() -> None:
     outbox = Outbox(max_records=3, max_bytes=1000)
-    outbox.put(1, 1, 10)
-    outbox.put(1, 2, 20)
-    outbox.put(2, 1, 10)
+    outbox.put(1, 1, 10, 0.0)
+    outbox.put(1, 2, 20, 0.0)
+    outbox.put(2, 1, 10, 0.0)
     assert outbox.take() == [(1, 2), (2, 1)]
-    outbox.put(1, 3, 10)
+    outbox.put(1, 3, 10, 0.0)
     assert outbox.take() == []
     assert outbox.is_full
     outbox.acked()
     assert outbox.take() == [(1, 3)]
     outbox.acked()
     assert (len(outbox), outbox.is_full, outbox.is_idle) == (0, False, True)
-    outbox.put(1, 4, 1000)
+    outbox.put(1, 4, 1000, 0.0)
     assert outbox.is_full
 
 

@@ -185,6 +185,8 @@ def test_garbage_from_the_worker_is_dropped(fake: Rig) -> None:
     mini = ready(fake)
     for frames in ([b""], [b"x"] * 7, [b"\xa5\x01\xff", b"", b""], [os.urandom(50)] * 3):
         fake.router.send_multipart([mini.route, *frames])
+    # It tells how many, for the worker's metrics: nobody could scrape a miniworker.
+    assert [mini.recv()[0] for _ in range(4)] == [jobs.Dropped(count=1)] * 4
     fake.socket.send(b"no order")
     fake.socket.send(b'{"type": "Kill"}')
     assert mini.call()[0].status is Status.DONE

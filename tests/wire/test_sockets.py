@@ -90,8 +90,8 @@ async def test_wrong_frame_counts_shift_nothing_and_are_counted() -> None:
             count = rng.choice((1, 2, 3, 3, 4, 9))
             wrong += count != 3
             stranger.send_multipart([b"%d" % number] + [rng.randbytes(9)] * (count - 1))
-        await soon(lambda: len(got) + server.malformed == 200)
-        assert server.malformed == wrong
+        await soon(lambda: len(got) + server.drops.frames == 200)
+        assert server.drops.frames == wrong
         assert all(len(message) == 4 for message in got)
         stranger.close()
 
@@ -109,7 +109,7 @@ async def test_what_cannot_be_routed_is_counted_and_blocks_nobody() -> None:
         server.send([b"nobody", b"x"])
         server.send([heard[0], b"you"])
         await soon(lambda: got == [b"you"])
-        assert server.unroutable == 1
+        assert server.drops.unroutable == 1
 
 
 async def test_messages_before_the_link_are_read() -> None:
