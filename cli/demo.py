@@ -57,14 +57,11 @@ class DemoScreen(Screen):
         return done
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="See it work: start all, roll dice, stop all.")
 @click.option("--sandbox", default="auto", show_default=True,
               type=click.Choice(["auto", "process"]), help="What confines dice.")  # fmt: skip
 def demo(sandbox: Literal["auto", "process"]) -> None:
-    """See it work: start all, roll dice, stop, leave nothing.
-
-    It takes free ports and a temporary folder.
-    """
+    """Start all on free ports in a temporary folder, roll dice, stop, leave nothing."""
     screen = DemoScreen()
     with tempfile.TemporaryDirectory(prefix="skep-demo-") as path:
         screen.begin(Path(path))

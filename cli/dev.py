@@ -15,11 +15,11 @@ from cli import sending, settings
 from cli.display import prose
 from cli.following import Follower, line
 from cli.naming import RUNTIME
-from cli.options import Command, shared, target_of
+from cli.options import EXIT_AWAY, Command, exit_code, shared, target_of
 from cli.runtime import load, shipped
 from cli.upload import prepare_option
 from cli.watching import Watcher, summary
-from skep import TERMINAL, Call, Client, Function, NotReachable, SkepError
+from skep import TERMINAL, Call, Client, Function, SkepError
 
 #: How often the folder is looked at, and the api for calls, in seconds.
 LOOK_S: Final = 0.25
@@ -69,6 +69,13 @@ def name_of(folder: Path) -> str:
     return name[:128]
 
 
+def _trouble(error: SkepError) -> str:
+    if exit_code(error) == EXIT_AWAY:
+        return f"{error.message}; still trying"
+    hint = f"\nhint: {error.hint}" if error.hint else ""
+    return f"{error.message} [{error.code}]{hint}"
+
+
 class Bench:
     """One folder and its function: registered, watched, listened to."""
 
@@ -92,6 +99,9 @@ class Bench:
         self._follower = Follower(client, {"function": name})
         #: What each act last went wrong with, so that it is said once.
         self._trouble: dict[str, str] = {}
+        #: The change that was said last, and when it may be sent again if skep was away.
+        self._announced: list[str] = []
+        self._try_again = 0.0
         self._revision = 0
 
     def run(self) -> None:
@@ -105,39 +115,47 @@ class Bench:
                 calls_due = time.monotonic() + CALLS_S
             time.sleep(LOOK_S)
 
-    def _guarded(self, act: Callable[[], None]) -> None:
-        """Do something; what goes wrong is said once, and watching goes on."""
+    def _guarded(self, act: Callable[[], bool]) -> None:
+        """Do something; what goes wrong is said once, until ``act`` says that all is well."""
         try:
-            act()
-        except NotReachable as error:
-            trouble = f"{error.message}; still trying"
+            if act():
+                self._trouble.pop(act.__name__, None)
+            return
         except SkepError as error:
-            hint = f"\nhint: {error.hint}" if error.hint else ""
-            trouble = f"{error.message} [{error.code}]{hint}"
+            trouble = _trouble(error)
         except click.UsageError as error:
             trouble = error.message
-        else:
-            self._trouble.pop(act.__name__, None)
-            return
-        if self._trouble.get(act.__name__) != trouble:
+        if trouble not in self._trouble.values():
             self._tell(click.style("error", fg="red") + f"    {prose(trouble, 19)}")
         self._trouble[act.__name__] = trouble
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
         changed = self._watcher.look()
+        if time.monotonic() < self._try_again:
+            return False
         if not changed:
-            return
-        if self._revision:
+            return True
+        if self._revision and changed != self._announced:
             self._tell(f"changed  {summary(changed)}")
+        self._announced = changed
         try:
             self._register()
-        except NotReachable:
+        except SkepError as error:
+            if exit_code(error) == EXIT_AWAY:
+                self._try_again = time.monotonic() + CALLS_S
+            else:
+                # Tried anew when the folder changes again: this state of it is refused.
+                self._taken()
             raise
-        except (SkepError, click.UsageError):
-            # Tried anew when the folder changes again: this state of it is refused.
-            self._watcher.take()
+        except click.UsageError:
+            self._taken()
             raise
+        self._taken()
+        return True
+
+    def _taken(self) -> None:
         self._watcher.take()
+        self._announced = []
 
     def _register(self) -> None:
         said = settings.of_folder(self._folder)
@@ -179,10 +197,11 @@ class Bench:
         if is_first:
             self._tell(f"try      skep invoke {self._name}")
 
-    def _listen(self) -> None:
+    def _listen(self) -> bool:
         for call in self._follower.look():
             if call["status"] in TERMINAL:
                 self._show(call)
+        return True
 
     def _show(self, call: Call) -> None:
         click.echo(line(call, shutil.get_terminal_size().columns))

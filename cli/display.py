@@ -94,9 +94,9 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
 class Work:
     """Something that takes a while: shown as a spinner to a person, not at all elsewhere."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, began: float) -> None:
         self.text = text
-        self.began = time.monotonic()
+        self._began = began
         self._spinner: Any = None
         self._print: Callable[[str], None] = lambda line: click.echo(line, err=True)
 
@@ -107,16 +107,16 @@ class Work:
     def __rich__(self) -> Any:
         from rich.spinner import Spinner  # noqa: PLC0415
 
-        passed = time.monotonic() - self.began
+        passed = time.monotonic() - self._began
         self._spinner = self._spinner or Spinner("dots")
         self._spinner.update(text=f"{self.text} {passed:.0f} s")
         return self._spinner
 
 
 @contextmanager
-def working(text: str) -> Iterator[Work]:
+def working(text: str, began: float | None = None) -> Iterator[Work]:
     """Show that something is under way, with the seconds it takes, while the block runs."""
-    work = Work(text)
+    work = Work(text, time.monotonic() if began is None else began)
     if not is_person(err=True):
         yield work
         return

@@ -51,13 +51,12 @@ def _rate(ended: list[Any], now: float) -> float:
 class Poller:
     """Takes a snapshot at every interval on a thread of its own: keys never wait for it."""
 
-    def __init__(self, target: Target, interval_s: float) -> None:
+    def __init__(self, target: Target, interval_s: float, first: Snapshot) -> None:
         self._target = target
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshots")
-        with target.client() as client:
-            self.latest = Snapshot(url=client.url, at=time.time(), trouble="asking")
+        self.latest = first
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -69,10 +68,8 @@ class Poller:
 
     def _run(self) -> None:
         with self._target.client(PATIENCE_S) as client:
-            while True:
+            while not self._stop.wait(self._interval_s):
                 try:
                     self.latest = take(client)
                 except SkepError as error:
                     self.latest = replace(self.latest, trouble=error.message)
-                if self._stop.wait(self._interval_s):
-                    return

@@ -18,7 +18,7 @@ import click
 
 from cli import snapshots
 from cli.display import full_screen, is_person, show
-from cli.frame import frame
+from cli.frame import Snapshot, frame
 from cli.options import Command, Target, print_json, shared, target_of
 
 #: How often the screen is drawn again, in seconds: ages grow, windows change their size.
@@ -39,29 +39,34 @@ def top(ctx: click.Context, once: bool, interval: float) -> None:
     Where no terminal reads it, and with --once or --json, one snapshot is printed.
     """
     target = target_of(ctx)
+    with target.client() as client:
+        # Who is not there at the beginning is an error, not a screen that waits.
+        first = snapshots.take(client)
     if target.json or once or not is_person() or os.environ.get("TERM", "dumb") == "dumb":
-        _once(target)
+        _print(first, as_json=target.json)
         return
     try:
-        _live(target, interval)
+        _live(target, interval, first)
     except KeyboardInterrupt:
         return
 
 
-def _once(target: Target) -> None:
-    with target.client() as client:
-        snapshot = snapshots.take(client)
-    if target.json:
+def _print(snapshot: Snapshot, *, as_json: bool) -> None:
+    if as_json:
         print_json(snapshot.as_dict())
         return
     width = shutil.get_terminal_size().columns if is_person() else _WIDTH
     show(frame(snapshot, time.time(), width))
 
 
-def _live(target: Target, interval_s: float) -> None:
+def _live(target: Target, interval_s: float, first: Snapshot) -> None:
     # Without it the terminal would stay as it is while we draw.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with snapshots.Poller(target, interval_s) as poller, _keys(), full_screen() as screen:
+    with (
+        snapshots.Poller(target, interval_s, first) as poller,
+        _keys(),
+        full_screen() as screen,
+    ):
         while True:
             width, height = screen.size
             screen.draw(frame(poller.latest, time.time(), width, height))

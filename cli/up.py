@@ -19,7 +19,7 @@ from wire.logs import FORMATS
 from wire.process import Started
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Start everything on this machine; Ctrl-C stops it.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of HTTP.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535),
               help="Port of HTTP; 0 takes a free one.")  # fmt: skip
@@ -55,10 +55,7 @@ def up(
     lifeline_fd: int | None,
     **options: Any,
 ) -> None:
-    """Start everything on this machine; Ctrl-C stops it.
-
-    A DB node, an api and workers. What they serve and where is printed once they are up.
-    """
+    """Start a DB node, an api and workers; print where they are; stop all on Ctrl-C."""
     refuse_docker(options["sandbox"])
     settings = Settings(**options)
     check_host(settings, token)

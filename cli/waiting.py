@@ -37,10 +37,11 @@ def for_end(client: Client, call: Call, wait: float | None) -> Call:
 
 def _watched(client: Client, call: Call, wait: float | None) -> Call:
     """Wait in steps, and say between them what the call is at."""
-    end = None if wait is None else time.monotonic() + wait
+    began = time.monotonic()
+    end = None if wait is None else began + wait
     # A call that is over within the first step needs no spinner.
     call = client.wait_call(call, min(_LOOK_S, wait) if wait else _LOOK_S)
-    with working("") as work:
+    with working("", began) as work:
         while call["status"] not in TERMINAL and (end is None or time.monotonic() < end):
             work.text = f"call {call['callNum']} is {call['status']}"
             left_s = _LOOK_S if end is None else min(_LOOK_S, end - time.monotonic())

@@ -15,7 +15,6 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from tests.e2e.harness import environment
 
@@ -109,11 +108,3 @@ def terminal(
         yield running
     finally:
         running.close()
-
-
-def write(folder: Path, **files: str) -> Path:
-    """Write files into a folder; ``_`` before the suffix is its dot."""
-    folder.mkdir(exist_ok=True)
-    for name, content in files.items():
-        (folder / name.replace("_", ".")).write_text(content)
-    return folder

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from cli.main import main
 from cli.near import ELSEWHERE
 from skep import Client, NotReachable, SkepError
+from tests.cli.scripted import Script, run
 
 DONE = {"funcName": "f", "params": {}, "callNum": 7, "status": "DONE", "result": "[1]",
         "reason": None}  # fmt: skip
@@ -27,50 +21,6 @@ FAILED = {
     "result": "",
     "reason": {"code": "raised", "message": "no"},
 }
-
-
-@dataclass
-class Script:
-    """What the server answers, first to last, and what it was asked."""
-
-    url: str = ""
-    type: str = "application/json"
-    answers: list[tuple[int, Any]] = field(default_factory=list)
-    asked: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
-
-
-@pytest.fixture
-def server() -> Iterator[Script]:
-    script = Script()
-
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            script.asked.append((self.command, self.path, dict(self.headers), body))
-            status, answer = script.answers.pop(0)
-            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", script.type)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = do_DELETE = do_PATCH = _answer  # noqa: N815
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
-        thread.start()
-        script.url = f"http://127.0.0.1:{httpd.server_port}"
-        yield script
-        httpd.shutdown()
-        thread.join()
-
-
-def run(*arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(main, arguments, env=environment)
 
 
 def test_invoke_prints_the_bare_result_and_nothing_else_on_stdout(server: Script) -> None:
@@ -165,74 +115,6 @@ def test_a_runtime_is_registered_by_the_name_of_a_shipped_one(server: Script) ->
     assert "python" in wrong.stderr
 
 
-def test_a_function_is_uploaded_with_its_settings(server: Script, tmp_path: Path) -> None:
-    archive = tmp_path / "a.zip"
-    archive.write_bytes(b"bytes")
-    server.answers += [(201, {"functionName": "f", "revision": 1})]
-    options = ("--runtime", "rt:1", "--timeout", "9", "--idempotent", "--url", server.url)
-    done = run("function", "register", "f", str(archive), *options)
-    assert (done.exit_code, done.stdout) == (0, "f\n")
-    _, path, headers, body = server.asked[0]
-    assert path == "/registerFunction/rt%3A1/f?prepare=true"
-    assert headers["Accept"] == "application/x-ndjson"
-    assert b'name="module"; filename="a.zip"' in body
-    assert b'name="timeout"\r\n\r\n9.0' in body
-    assert b'name="idempotent"\r\n\r\ntrue' in body
-
-
-def test_the_installer_is_heard_while_it_runs_and_its_failure_told(
-    server: Script, tmp_path: Path
-) -> None:
-    (tmp_path / "main.py").write_text("")
-    error = {"code": "install_failed", "message": "no such thing", "hint": "mend it"}
-    said = [
-        {"log": "Collecting a\nInstalling a"},
-        {"log": "half"},
-        {"status": 400, "error": error},
-    ]
-    server.answers += [(200, "".join(json.dumps(one) + "\n" for one in said).encode())]
-    server.type = "application/x-ndjson"
-    options = ("--runtime", "r", "--url", server.url)
-    done = run("function", "register", "f", str(tmp_path), *options)
-    assert (done.exit_code, done.stdout) == (2, "")
-    first, *lines = done.stderr.splitlines()
-    assert first.startswith("1 file, 0 B, packed ")
-    assert lines == [
-        "  | Collecting a", "  | Installing a", "  | half",
-        "error: no such thing [install_failed]", "hint:  mend it",
-    ]  # fmt: skip
-    server.answers += [(201, {"functionName": "f", "revision": 1})]
-    run("function", "register", "f", str(tmp_path), "--no-prepare", *options)
-    assert server.asked[1][1] == "/registerFunction/r/f"
-
-
-def test_a_function_is_changed_by_what_is_named_and_set_back_by_unset(server: Script) -> None:
-    changed = {"functionName": "f", "revision": 2}
-    server.answers += [(200, {"env": {"A": "1"}}), (200, changed)]
-    options = ("--env", "B=2", "--cpu", "0.5", "--unset", "maxWait", "--url", server.url)
-    assert run("function", "update", "f", *options).stdout == "f\n"
-    method, path, _, body = server.asked[1]
-    assert (method, path) == ("PATCH", "/functions/f?prepare=true")
-    assert json.loads(body) == {"env": {"A": "1", "B": "2"}, "cpu": 0.5, "maxWait": None}
-    nothing = run("function", "update", "f", "--url", server.url)
-    assert (nothing.exit_code, "change what?" in nothing.stderr) == (2, True)
-    both = run("function", "update", "f", "--timeout", "3", "--unset", "timeout")
-    assert (both.exit_code, "both given and unset" in both.stderr) == (2, True)
-
-
-def test_a_runtime_that_skep_comes_with_is_named_if_it_is_not_registered(
-    server: Script, tmp_path: Path
-) -> None:
-    (tmp_path / "main.py").write_text("")
-    error = {"error": {"code": "unknown_runtime", "message": "no", "hint": "GET /runtimes"}}
-    server.answers += [(404, error), (200, [])]
-    options = ("--runtime", "pythonruntime", "--url", server.url)
-    done = run("function", "register", "f", str(tmp_path), *options)
-    assert "hint:  skep comes with it: skep runtime register python" in done.stderr
-    none = run("function", "register", "f", str(tmp_path), "--url", server.url)
-    assert (none.exit_code, "which runtime?" in none.stderr) == (2, True)
-
-
 def test_bytes_that_are_no_text_come_out_as_they_are(server: Script) -> None:
     server.answers += [(200, {**DONE, "result": "AP8K", "resultEncoding": "base64"})]
     assert run("invoke", "f", "--url", server.url).stdout_bytes == b"\x00\xff\n"
@@ -253,12 +135,6 @@ def test_what_a_function_sees_in_its_environment_changes_no_question(server: Scr
     assert "revision" not in json.loads(server.asked[1][3])
 
 
-def test_a_refused_package_is_an_error_of_skep_in_json_too(tmp_path: Path) -> None:
-    done = run("function", "register", "f", str(tmp_path), "--runtime", "r", "--json")
-    assert done.exit_code == 2
-    assert json.loads(done.stderr)["error"]["code"] == "bad_folder"
-
-
 def test_a_mistyped_command_is_answered_with_those_like_it() -> None:
     for words, meant in ((("invok",), "invoke"), (("function", "regster"), "register")):
         done = run(*words)
@@ -277,13 +153,6 @@ def test_each_shell_gets_a_script_for_skep(shell: str) -> None:
     script = run("completion", shell).stdout
     assert "_SKEP_COMPLETE" in script
     assert f"{shell}_complete" in script
-
-
-@pytest.mark.parametrize("name", ["", "-a", "a/b", "a b"])
-def test_a_new_function_needs_a_name_that_can_be_one(name: str, tmp_path: Path) -> None:
-    done = run("function", "new", "-o", str(tmp_path / "x"), "--", name)
-    assert (done.exit_code, "is no name" in done.stderr) == (2, True)
-    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("params", ["{", "@/nowhere/at/all"])
