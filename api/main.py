@@ -15,6 +15,7 @@ from aiohttp import web
 
 from api.reunion import Policy
 from api.service import Service, open_service
+from api.serving import Runner
 from api.settings import Limits, Settings
 from api.store import Store
 from api.web import Web
@@ -122,7 +123,7 @@ async def serve(settings: Settings, started: Started, stop: asyncio.Event) -> No
         service = await _opened(settings, context, store, stop)
         if service is None:
             return
-        runner = web.AppRunner(
+        runner = Runner(
             Web(service).application(), access_log=None, shutdown_timeout=_SHUTDOWN_S
         )
         try:
