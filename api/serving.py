@@ -1,8 +1,14 @@
-"""aiohttp's server, answering what is no HTTP in the one shape of errors too."""
+"""aiohttp's server with two habits of ours.
+
+What is no HTTP is answered in the one shape of errors, and a client that connects and then
+says nothing, or only the beginning of a request, does not stay for ever.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Final
 
 from aiohttp import web
 
@@ -10,9 +16,35 @@ from api.guard import json_response
 
 log = logging.getLogger(__name__)
 
+#: How long handlers may take to answer once the api stops.
+SHUTDOWN_S: Final = 3.0
+#: How long an idle connection stays open between two requests.
+KEEP_ALIVE_S: Final = 75.0
+
 
 class Handler(web.RequestHandler):
     """One connection."""
+
+    #: How long the head of a first request may take.
+    stall_s = 30.0
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(self.stall_s, self._lose_patience)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop waiting."""
+        if self._patience is not None:
+            self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _lose_patience(self) -> None:
+        # Later requests of the connection are under its ``keepalive_timeout``.
+        if not self._request_count:
+            self.force_close()
 
     def handle_error(
         self,
@@ -40,17 +72,31 @@ class Handler(web.RequestHandler):
 
 
 class _Server(web.Server):
+    stall_s = Handler.stall_s
+
     def __call__(self) -> web.RequestHandler:
-        return Handler(self, loop=self._loop, **self._kwargs)
+        handler = Handler(self, loop=self._loop, **self._kwargs)
+        handler.stall_s = self.stall_s
+        return handler
 
 
 class Runner(web.AppRunner):
     """Runs an application with our handler of connections."""
 
-    __slots__ = ()
+    __slots__ = ("_stall_s",)
+
+    def __init__(self, app: web.Application, stall_s: float) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_S,
+            keepalive_timeout=KEEP_ALIVE_S,
+        )
+        self._stall_s = stall_s
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         # aiohttp has no setting for this; a server makes its connections in ``__call__``.
         server.__class__ = _Server
+        server.stall_s = self._stall_s  # type: ignore[attr-defined]
         return server

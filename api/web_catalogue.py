@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -200,4 +201,7 @@ def _created(changed: records.Changed) -> int:
 
 
 def _disposition(package: Package) -> str:
-    return f"attachment; filename*=UTF-8''{quote(package.originalname)}"
+    name = package.originalname
+    # For those who know no other form (curl -J): what is safe in it, in ASCII.
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

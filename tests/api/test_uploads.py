@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import signal
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from tests.api.room import Room, open_room, package
 from tests.conftest import soon
-from tests.wire.test_archive import entry, tar
+from tests.wire.test_archive import Entry, entry, link, tar
 
 URL = "/registerFunction/pythonruntime/dice"
 BOUNDARY = "frontier"
@@ -62,6 +63,14 @@ async def answered(reader: asyncio.StreamReader) -> bytes:
         whole += await reader.readuntil(b"\r\n\r\n")
     size = int(whole.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
     return whole + await reader.readexactly(size)
+
+
+def tar_bytes(*entries: Entry) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+        for info, data in entries:
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 def left(room: Room) -> list[str]:
@@ -163,8 +172,15 @@ async def test_a_body_that_stalls_or_trickles_is_given_up() -> None:
         assert b"--upload-stall" in answer
         assert left(room) == kept
 
-        # Byte by byte, each in time: the whole is far too slow.
+        # Not even a whole head.
         host = urlsplit(room.url)
+        for begun in (b"", b"GET /runtimes HTTP/1.1\r\nHost: local"):
+            reader, writer = await asyncio.open_connection(host.hostname, host.port)
+            writer.write(begun)
+            assert await reader.read() == b""
+            writer.close()
+
+        # Byte by byte, each in time: the whole is far too slow.
         reader, writer = await asyncio.open_connection(host.hostname, host.port)
         try:
             writer.write(
@@ -234,6 +250,40 @@ async def test_what_is_refused_is_not_stored() -> None:
         assert left(room) == kept
 
 
+BOMB = tar_bytes(entry("z", bytes(20 << 20)))
+HOSTILE: list[tuple[str, bytes, int, str, str]] = [
+    ("traversal.tgz", tar_bytes(entry("../x")), 400, "unsafe_archive", "leads out"),
+    ("absolute.tgz", tar_bytes(entry("/etc/x")), 400, "unsafe_archive", "absolute"),
+    ("link.tgz", tar_bytes(link("l", "../../etc")), 400, "unsafe_archive", "link"),
+    ("device.tgz", tar_bytes(entry("d", b"", type=tarfile.CHRTYPE)), 400, "unsafe_archive",
+     "device"),
+    ("bomb.tgz", BOMB, 400, "unsafe_archive", "times its size"),
+    ("deep.tgz", tar_bytes(entry("a/" * 40 + "b")), 400, "unsafe_archive", "deeper"),
+    ("many.tgz", tar_bytes(*(entry(f"f{i}", b"") for i in range(20_001))), 413, "too_large",
+     "20000 files"),
+    ("text.zip", b"no archive", 415, "unsupported_archive", "no zip"),
+    ("cut.tgz", package()[:60], 415, "unsupported_archive", "cut off"),
+    ("dice.rar", package(), 415, "unsupported_archive", "no suffix"),
+    ("dice.zip", package(), 415, "unsupported_archive", "tar.gz"),
+]  # fmt: skip
+
+
+async def test_hostile_packages_are_refused_by_name_and_leave_nothing() -> None:
+    async with open_room() as room:
+        await room.register()
+        kept = left(room)
+        for filename, content, expected, code, says in HOSTILE:
+            for method, path in (("POST", URL), ("PATCH", "/functions/dice")):
+                data = aiohttp.FormData()
+                data.add_field("module", io.BytesIO(content), filename=filename)
+                status, answer, _ = await room.ask(method, path, data=data)
+                assert (status, answer["error"]["code"]) == (expected, code), answer
+                assert says in answer["error"]["message"]
+                assert filename in answer["error"]["message"]
+                assert left(room) == kept
+        assert (await room.ask("GET", "/functions/dice"))[1]["revision"] == 1
+
+
 async def test_a_refusal_of_the_db_node_leaves_no_package() -> None:
     """The runtime goes while its function's package comes."""
     async with open_room() as room:
@@ -279,6 +329,26 @@ async def test_what_nobody_names_is_removed_at_a_start() -> None:
         assert left(room) == sorted([*kept, "mine.txt"])
         async with room.http.get(f"{room.url}/functions/dice/package") as response:
             assert await response.read() == package()
+
+
+async def test_a_package_comes_back_under_its_own_name() -> None:
+    async with open_room() as room:
+        await room.register()
+        for said, plain, full in (
+            ('filename="dice.tar.gz"', "dice.tar.gz", "dice.tar.gz"),
+            ("filename*=utf-8''w%C3%BCrfel.tgz", "w_rfel.tgz", "w%C3%BCrfel.tgz"),
+            ("filename*=utf-8''a%0D%0AX:%201.tgz", "a__X__1.tgz", "a%0D%0AX%3A%201.tgz"),
+        ):
+            whole = form(("module", package(full), "NAME"))
+            whole = whole.replace(b'filename="NAME"', said.encode())
+            answer = await raw(room, whole, Content_Length=str(len(whole)))
+            assert b" 200 " in answer.partition(b"\r\n")[0], answer
+            async with room.http.get(f"{room.url}/functions/dice/package") as response:
+                assert "X" not in response.headers
+                assert response.headers["Content-Disposition"] == (
+                    f"attachment; filename=\"{plain}\"; filename*=UTF-8''{full}"
+                )
+                assert await response.read() == package(full)
 
 
 async def test_settings_may_come_as_json_parts() -> None:
