@@ -337,7 +337,7 @@ async def test_a_package_comes_back_under_its_own_name() -> None:
         for said, plain, full in (
             ('filename="dice.tar.gz"', "dice.tar.gz", "dice.tar.gz"),
             ("filename*=utf-8''w%C3%BCrfel.tgz", "w_rfel.tgz", "w%C3%BCrfel.tgz"),
-            ("filename*=utf-8''a%0D%0AX:%201.tgz", "a__X__1.tgz", "a%0D%0AX%3A%201.tgz"),
+            ("filename*=utf-8''a%0D%0AX%3A%201.tgz", "a__X__1.tgz", "a%0D%0AX%3A%201.tgz"),
         ):
             whole = form(("module", package(full), "NAME"))
             whole = whole.replace(b'filename="NAME"', said.encode())
