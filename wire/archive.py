@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -18,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from wire.entries import PIECE_BYTES, Entry, Kind, read, show, sniff
+from wire.entries import PIECE_BYTES, Entry, Kind, check_suffix, read, show, sniff
 from wire.errors import SkepError, TooLarge, UnsafeArchive, UnsupportedArchive
 
 _DAMAGE: Final = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
     gzip.BadGzipFile,
     EOFError,
     ValueError,
@@ -48,6 +51,8 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
+#: A drive with its root, a share, or the root of the current drive.
+_WINDOWS_ABSOLUTE: Final = re.compile(rb"[A-Za-z]:([\\/]|$)|\\")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +68,13 @@ def check(path: Path, originalname: str = "", limits: Limits = DEFAULT_LIMITS) -
     """Read an archive to its end and say what it holds; nothing is written.
 
     Raises:
-        UnsupportedArchive: it is no zip, tar or tar.gz, or it is encrypted or damaged.
+        UnsupportedArchive: it is no zip, tar or tar.gz, its name says that it is something
+            else, or it is encrypted or damaged.
         UnsafeArchive: it holds something that must not be unpacked; the message names it.
         TooLarge: it unpacks to more files or bytes than may be.
     """
     with _explained(originalname or path.name):
-        return _Pass(path, limits, None).run()
+        return _Pass(path, limits, None).run(originalname)
 
 
 def unpack(path: Path, dest: Path, limits: Limits = DEFAULT_LIMITS) -> Checked:
@@ -78,7 +84,7 @@ def unpack(path: Path, dest: Path, limits: Limits = DEFAULT_LIMITS) -> Checked:
     them. When this raises, what was written so far is left for the caller to remove.
     """
     with _explained(path.name):
-        return _Pass(path, limits, _Writer(dest)).run()
+        return _Pass(path, limits, _Writer(dest)).run("")
 
 
 @contextmanager
@@ -106,8 +112,9 @@ class _Pass:
         self._unpacked = 0
         self._bytes = 0
 
-    def run(self) -> Checked:
+    def run(self, originalname: str) -> Checked:
         kind = sniff(self._path)
+        check_suffix(originalname, kind)
         for entry in read(self._path, kind, self._limits.files, self._grew):
             self._take(entry, counted=kind != "zip")
         if not self._tree.files:
@@ -129,21 +136,38 @@ class _Pass:
 
     def _copy(self, path: bytes, entry: Entry, *, counted: bool) -> None:
         out = self._writer.file(path, executable=entry.executable) if self._writer else None
+        before = self._bytes
         with out or nullcontext(), entry.open() as content:
             while piece := content.read(PIECE_BYTES):
                 self._bytes += len(piece)
                 if not counted:
                     self._grew(len(piece))
+                # Holes of a sparse file are in no stream, but on the disk.
+                self._check(self._bytes)
                 if out:
                     out.write(piece)
+        if entry.size not in (None, self._bytes - before):
+            raise UnsupportedArchive(
+                f"{show(entry.name)} is of {self._bytes - before} bytes, not of {entry.size}",
+                hint="the archive lies about a size: pack it again with an ordinary packer",
+            )
 
     def _grew(self, count: int) -> None:
         self._unpacked += count
+        self._check(self._unpacked)
+
+    def _check(self, count: int) -> None:
         limits = self._limits
-        if self._unpacked > limits.total_bytes:
-            raise TooLarge(f"it unpacks to more than {limits.total_bytes} bytes")
-        if self._unpacked > max(limits.ratio_from_bytes, limits.ratio * self._packed):
-            raise UnsafeArchive(f"it unpacks to more than {limits.ratio} times its size")
+        if count > limits.total_bytes:
+            raise TooLarge(
+                f"it unpacks to more than {limits.total_bytes} bytes",
+                hint="leave out what `dependencies` installs, and what the code does not need",
+            )
+        if count > max(limits.ratio_from_bytes, limits.ratio * self._packed):
+            raise UnsafeArchive(
+                f"it unpacks to more than {limits.ratio} times its size",
+                hint="large files that are nearly empty are made better by the code itself",
+            )
 
 
 class _Tree:
@@ -171,15 +195,19 @@ class _Tree:
     def path(self, name: bytes) -> bytes:
         """Return a name in its one form; raise if it may not stand for a path."""
         shown = show(name)
-        if name.startswith(b"/"):
+        if name.startswith(b"/") or _WINDOWS_ABSOLUTE.match(name):
             raise UnsafeArchive(f"{shown} is an absolute path", hint="pack relative paths")
         parts = [part for part in name.split(b"/") if part not in (b"", b".")]
         if b"\0" in name:
             raise UnsafeArchive(f"{shown} has a NUL in its name")
-        if b".." in parts:
+        # A backslash may be part of a name here; where it is none, it leads nowhere either.
+        if b".." in name.replace(b"\\", b"/").split(b"/"):
             raise UnsafeArchive(f"{shown} leads out of the package", hint="pack without ..")
         if len(parts) > self._limits.depth:
-            raise UnsafeArchive(f"{shown} lies deeper than {self._limits.depth} folders")
+            raise UnsafeArchive(
+                f"{shown} lies deeper than {self._limits.depth} folders",
+                hint="pack the code's own folders only",
+            )
         if len(name) > self._limits.path_bytes or any(len(part) > 255 for part in parts):
             raise UnsafeArchive(f"the name {shown} is too long")
         return b"/".join(parts)

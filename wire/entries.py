@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import stat
 import tarfile
 import zipfile
@@ -22,11 +23,21 @@ from wire.errors import TooLarge, UnsafeArchive, UnsupportedArchive
 Kind = Literal["zip", "tar", "tar.gz"]
 Grew = Callable[[int], None]
 
+#: What the name of a file of each kind ends in; the first is the usual one.
+_SUFFIXES: Final[dict[Kind, tuple[str, ...]]] = {
+    "zip": (".zip", ".jar", ".whl", ".pyz"),
+    "tar": (".tar",),
+    "tar.gz": (".tar.gz", ".tgz", ".gz"),
+}
+#: ``.tar`` before another one belongs to it; ``dice-1.0`` ends in a version, in no suffix.
+_SUFFIX: Final = re.compile(r"(\.tar)?\.(?=[0-9]*[a-z])[a-z0-9]{1,12}$")
 PIECE_BYTES: Final = 256 << 10
 _HEADER_BYTES: Final = 1 << 20
 #: What one file takes in a zip's list of files, generously.
 _ENTRY_BYTES: Final = 300
 _BLOCK: Final = 512
+#: A file's own header in a zip, without name and extra field.
+_LOCAL_HEADER: Final = 30
 _ZIP_END: Final = b"PK\x05\x06"
 _ZIP64_LOCATOR: Final = b"PK\x06\x07"
 _ZIP_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -40,6 +51,8 @@ class Entry:
     type: Literal["file", "dir", "symlink", "hardlink"]
     executable: bool = False
     target: bytes = b""
+    #: How many bytes a file has, as the archive says; None: its reader sees to it.
+    size: int | None = None
     #: Opens the content of a file.
     open: Callable[[], IO[bytes]] = io.BytesIO
 
@@ -56,6 +69,27 @@ def sniff(path: Path) -> Kind:
         return "tar"
     raise UnsupportedArchive(
         "it is no zip, tar or tar.gz", hint="pack it with: tar czf package.tar.gz *"
+    )
+
+
+def check_suffix(name: str, kind: Kind) -> None:
+    """Refuse a file whose name says that it is something else; no suffix says nothing.
+
+    Raises:
+        UnsupportedArchive: its sender and its content disagree; one of them is wrong.
+    """
+    found = _SUFFIX.search(name.lower())
+    if found is None or found[0] in _SUFFIXES[kind]:
+        return
+    right = f"{name[: found.start()][-60:]}{_SUFFIXES[kind][0]}"
+    if any(found[0] in each for each in _SUFFIXES.values()):
+        raise UnsupportedArchive(
+            f"it is a {kind}, not what {found[0]} says",
+            hint=f"if it is the right file, rename it to {right}",
+        )
+    raise UnsupportedArchive(
+        f"{found[0][:20]} is no suffix of a zip, tar or tar.gz",
+        hint=f"its content is a {kind}: rename it to {right}, if it is the right file",
     )
 
 
@@ -90,7 +124,9 @@ def read(path: Path, kind: Kind, max_files: int, grew: Grew) -> Iterator[Entry]:
 def _zip_entries(path: Path, max_files: int) -> Iterator[Entry]:
     _check_zip_list(path, max_files)
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
+        infos = archive.infolist()
+        _check_overlaps(infos, archive.start_dir)
+        for info in infos:
             yield _zip_entry(archive, info)
 
 
@@ -110,6 +146,21 @@ def _check_zip_list(path: Path, max_files: int) -> None:
         max_files * _ENTRY_BYTES
     ):
         raise TooLarge(f"its list of files is too long (at most {max_files} files)")
+
+
+def _check_overlaps(infos: list[zipfile.ZipInfo], end: int) -> None:
+    """Refuse files that share bytes: so a small zip can hold any number of large ones."""
+    for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
+        # The name is as many bytes as it has letters, or more.
+        least = _LOCAL_HEADER + len(info.orig_filename) + info.compress_size
+        if info.header_offset < 0:
+            raise zipfile.BadZipFile(f"{show(_zip_name(info))} begins before the file does")
+        if info.header_offset + least > end:
+            raise UnsafeArchive(
+                f"{show(_zip_name(info))} overlaps another file",
+                hint="this is how bombs are made; pack it again with an ordinary packer",
+            )
+        end = info.header_offset
 
 
 def _zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
@@ -133,6 +184,7 @@ def _zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
         name=name,
         type="file",
         executable=bool(mode & 0o100),
+        size=info.file_size,
         open=lambda: archive.open(info),
     )
 
