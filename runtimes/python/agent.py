@@ -630,7 +630,7 @@ class Keeper:
         elif self._loads_until is None:
             self._hand_over()
         elif said[:1] == b"{":
-            self._give_up(str(json.loads(said)["message"]))
+            self._give_up(_message_of(said))
         else:
             self._loads_until = None
             self._printed.drain()
@@ -638,6 +638,9 @@ class Keeper:
                 self._sandbox.page.put(Page.WATCHED, 0)
                 self._reads = False
             self._sandbox.tell({"type": "ready"})
+            if said[-1:] == b"?":
+                # A call that was there already has ended, too.
+                self._hand_over()
 
     def _give_up(self, message: str) -> None:
         self._sandbox.clear()
@@ -1257,6 +1260,14 @@ def _report(fd: int, code: str, message: str) -> None:
     except OSError:
         # The program closed it: its exit code has to do.
         return
+
+
+def _message_of(said: bytes) -> str:
+    """Return why a host could not load; the function may have said something else there."""
+    try:
+        return str(json.loads(said)["message"])[:MESSAGE_CHARS]
+    except (ValueError, TypeError, KeyError):
+        return "it wrote to a descriptor of its agent while it was loaded"
 
 
 def _memory_text() -> str:
