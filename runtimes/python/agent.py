@@ -820,13 +820,15 @@ class Host:
 
     def _flush(self) -> None:
         """Let out what was printed; what a call did to the streams ends with it."""
-        for file in {*self._files, sys.stdout, sys.stderr}:
-            try:
+        for file in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+            with contextlib.suppress(Exception):
                 file.flush()
-            except Exception:
-                if file in self._files:
-                    _open_standard_streams("utf-8", "strict", line=True)
-                    self._files = sys.stdout, sys.stderr
+        try:
+            self._files[0].flush()
+            self._files[1].flush()
+        except Exception:
+            _open_standard_streams("utf-8", "strict", line=True)
+            self._files = sys.stdout, sys.stderr
 
     def _load(self) -> None:
         try:

@@ -215,6 +215,10 @@ def test_the_limit_of_memory_is_named() -> None:
     attempts.job(job(1), b"", 0.0)
     outcome = told(attempts.gone(1, True, 0.5))[0].outcome
     assert (outcome.status, "256 MiB" in outcome.reason.message) == (Status.OOM, True)
+    attempts = Attempts("m1", 256)
+    attempts.job(job(1), b"", 0.0)
+    result = agent.Result(attempt=1, status="OOM", code="oom", message="whatever it says")
+    assert told(attempts.result(result, b"", 0.5))[0].outcome.reason == outcome.reason
 
 
 def test_it_beats_only_while_a_call_runs() -> None:
