@@ -149,7 +149,7 @@ class Attempts:
         outcome = self._outcome(
             held,
             Status(result.status),
-            _reason(result),
+            self._reason(result),
             now,
             omitted=result.omitted,
             peak_memory=result.peak_memory,
@@ -241,6 +241,18 @@ class Attempts:
         self._beat = now + HEARTBEAT_S
         return [Hand(self._head)]
 
+    def _reason(self, result: agent.Result) -> Reason | None:
+        if not result.code:
+            return None
+        if result.code == "oom":
+            return self._out_of_memory()
+        return Reason(code=result.code, message=result.message[: agent.MESSAGE_CHARS])
+
+    def _out_of_memory(self) -> Reason:
+        """Return the same sentence whoever noticed it, with the limit."""
+        limit = f" of {self._memory_mib} MiB" if self._memory_mib else ""
+        return Reason(code="oom", message=f"it reached its memory limit{limit}")
+
     def _may_load(self, ready: bool, now: float) -> None:
         self._ready_by = None if ready or self._early else now + RELOAD_S
         self._early = False
@@ -260,8 +272,7 @@ class Attempts:
         if self._head is not None and mark is not None and mark < self._head.serial:
             return None
         if oom:
-            limit = f" of {self._memory_mib} MiB" if self._memory_mib else ""
-            return Status.OOM, Reason(code="oom", message=f"it reached its memory limit{limit}")
+            return Status.OOM, self._out_of_memory()
         lost = "the sandbox died while the call ran"
         return Status.LOST, Reason(code="sandbox_lost", message=lost)
 
@@ -320,12 +331,6 @@ def _returned(job: jobs.Job) -> Tell:
 
 def _broken(reason: Reason) -> Tell:
     return Tell(jobs.Broken(fault=Fault.NONE, reason=reason))
-
-
-def _reason(result: agent.Result) -> Reason | None:
-    if not result.code:
-        return None
-    return Reason(code=result.code, message=result.message[: agent.MESSAGE_CHARS])
 
 
 def _too_slow(job: jobs.Job) -> Reason:

@@ -38,6 +38,7 @@ print(json.dumps({
     "folders": sorted({sys.base_prefix, sys.base_exec_prefix, sysconfig.get_path("stdlib")}),
 }))
 """
+_RUN_AGENT: Final = "import skep_agent\n\nskep_agent.main()\n"
 _RUN_PIP: Final = """#!/bin/sh
 here=$(dirname "$0")
 exec "$here/python3" "$here/../pip/pip" "$@"
@@ -134,7 +135,17 @@ def _fill(half: Path, interpreter: Interpreter, sources: Sources) -> None:
         shutil.copyfile(source, half / name)
         # It is started by its own #! line, the interpreter's files by an interpreter.
         (half / name).chmod(0o644 if name.endswith(".py") else 0o755)
+    _compile_agent(half / AGENTS, interpreter)
     _open_for_reading(half)
+
+
+def _compile_agent(agents: Path, interpreter: Interpreter) -> None:
+    """Spare each sandbox the compiling: a program is compiled at each start, a module once."""
+    (agents / "python.py").write_text(_RUN_AGENT)
+    module = str(agents / "skep_agent.py")
+    command = [interpreter.executable, "-I", "-m", "compileall", "-q", module]
+    # Without it the agent starts as well, only later.
+    subprocess.run([*command, "--invalidation-mode", "unchecked-hash"], check=False)
 
 
 def _config(interpreter: Interpreter) -> str:
@@ -161,7 +172,7 @@ def _sources(more: Sequence[Path]) -> Sources:
     data = Path(next(iter(runtimes.__path__)))
     here = Path(__file__).parent
     found = {
-        "agents/python.py": data / "python" / "agent.py",
+        "agents/skep_agent.py": data / "python" / "agent.py",
         "launcher.py": here / "launcher.py",
     }
     for folder in (data, *more):
@@ -189,5 +200,5 @@ def _digest(interpreter: Interpreter, sources: Sources) -> str:
     pip = Path(spec.origin) if spec is not None and spec.origin is not None else None
     parts = [repr(interpreter), repr(pip), str(pip.stat().st_mtime_ns) if pip else ""]
     parts += [f"{name}\0{source.read_text()}" for source, name in sources]
-    parts += [_RUN_PIP, _NO_PIP]
+    parts += [_RUN_PIP, _NO_PIP, _RUN_AGENT]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -630,7 +630,7 @@ class Keeper:
         elif self._loads_until is None:
             self._hand_over()
         elif said[:1] == b"{":
-            self._give_up(str(json.loads(said)["message"]))
+            self._give_up(_message_of(said))
         else:
             self._loads_until = None
             self._printed.drain()
@@ -638,6 +638,9 @@ class Keeper:
                 self._sandbox.page.put(Page.WATCHED, 0)
                 self._reads = False
             self._sandbox.tell({"type": "ready"})
+            if said[-1:] == b"?":
+                # A call that was there already has ended, too.
+                self._hand_over()
 
     def _give_up(self, message: str) -> None:
         self._sandbox.clear()
@@ -817,13 +820,15 @@ class Host:
 
     def _flush(self) -> None:
         """Let out what was printed; what a call did to the streams ends with it."""
-        for file in {*self._files, sys.stdout, sys.stderr}:
-            try:
+        for file in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+            with contextlib.suppress(Exception):
                 file.flush()
-            except Exception:
-                if file in self._files:
-                    _open_standard_streams("utf-8", "strict", line=True)
-                    self._files = sys.stdout, sys.stderr
+        try:
+            self._files[0].flush()
+            self._files[1].flush()
+        except Exception:
+            _open_standard_streams("utf-8", "strict", line=True)
+            self._files = sys.stdout, sys.stderr
 
     def _load(self) -> None:
         try:
@@ -1257,6 +1262,14 @@ def _report(fd: int, code: str, message: str) -> None:
     except OSError:
         # The program closed it: its exit code has to do.
         return
+
+
+def _message_of(said: bytes) -> str:
+    """Return why a host could not load; the function may have said something else there."""
+    try:
+        return str(json.loads(said)["message"])[:MESSAGE_CHARS]
+    except (ValueError, TypeError, KeyError):
+        return "it wrote to a descriptor of its agent while it was loaded"
 
 
 def _memory_text() -> str:

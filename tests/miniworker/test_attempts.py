@@ -12,6 +12,7 @@ from miniworker import agent
 from miniworker.attempts import (
     HEARTBEAT_S,
     KILL_S,
+    RELOAD_S,
     Action,
     Attempts,
     Destroy,
@@ -180,6 +181,56 @@ def test_what_contradicts_itself_is_a_violation(answer: tuple[Any, bytes]) -> No
     assert isinstance(told(end)[-1], jobs.Broken)
 
 
+def test_nothing_is_handed_over_while_the_agent_loads_again() -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1, 1000), b"", 0.0)
+    attempts.job(job(2, 1000), b"", 0.0)
+    attempts.tick(1.0)
+    end = attempts.exited(agent.Exit(attempt=1, began=True, ready=False), b"", 1.1)
+    assert statuses(end) == [(1, Status.TIMEOUT)]
+    assert not [a for a in end if isinstance(a, Hand)]
+    assert attempts.job(job(3), b"", 2.0) == []
+    assert attempts.wake_at() == 1.1 + RELOAD_S
+    assert attempts.tick(2.0) == []
+    assert [type(a) for a in attempts.ready(3.0)] == [Hand]
+    # Its time begins here.
+    assert not [a for a in attempts.tick(3.9) if isinstance(a, KillAttempt)]
+    assert [a for a in attempts.tick(4.0) if isinstance(a, KillAttempt)]
+
+
+def test_an_agent_that_does_not_load_in_time_loses_its_sandbox() -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1), b"", 0.0)
+    attempts.result(agent.Result(attempt=1, status="DONE", ready=False), b"", 0.5)
+    attempts.job(job(2), b"", 0.6)
+    assert attempts.tick(0.5 + RELOAD_S) == [Destroy()]
+    assert statuses(attempts.gone(1, False, 4.0)) == [(2, None)]
+
+
+def test_ready_may_overtake_its_result_and_comes_at_no_other_time() -> None:
+    attempts = Attempts("m1")
+    with pytest.raises(ProtocolError):
+        attempts.ready(0.0)
+    attempts.job(job(1), b"", 0.0)
+    attempts.job(job(2), b"", 0.0)
+    assert attempts.ready(0.1) == []
+    with pytest.raises(ProtocolError):
+        attempts.ready(0.1)
+    end = attempts.result(agent.Result(attempt=1, status="DONE", ready=False), b"", 0.2)
+    assert [type(a) for a in end] == [Tell, Hand]
+
+
+def test_the_limit_of_memory_is_named() -> None:
+    attempts = Attempts("m1", 256)
+    attempts.job(job(1), b"", 0.0)
+    outcome = told(attempts.gone(1, True, 0.5))[0].outcome
+    assert (outcome.status, "256 MiB" in outcome.reason.message) == (Status.OOM, True)
+    attempts = Attempts("m1", 256)
+    attempts.job(job(1), b"", 0.0)
+    result = agent.Result(attempt=1, status="OOM", code="oom", message="whatever it says")
+    assert told(attempts.result(result, b"", 0.5))[0].outcome.reason == outcome.reason
+
+
 def test_it_beats_only_while_a_call_runs() -> None:
     attempts = Attempts("m1")
     assert attempts.wake_at() is None
@@ -240,17 +291,29 @@ class AnyOrder(RuleBasedStateMachine):
     def recall(self) -> None:
         self.do(self.attempts.recall())
 
-    @rule(serial=st.integers(0, 20), began=st.booleans(), result=st.booleans())
-    def answer(self, serial: int, began: bool, result: bool) -> None:
+    @rule(
+        serial=st.integers(0, 20),
+        began=st.booleans(),
+        result=st.booleans(),
+        ready=st.sampled_from([True, True, True, False]),
+    )
+    def answer(self, serial: int, began: bool, result: bool, ready: bool) -> None:
         try:
             if result:
-                self.do(self.attempts.result(ok(serial), b"", self.now))
+                self.do(self.attempts.result(ok(serial, ready=ready), b"", self.now))
             else:
-                exit_ = agent.Exit(attempt=serial, began=began)
+                exit_ = agent.Exit(attempt=serial, began=began, ready=ready)
                 self.do(self.attempts.exited(exit_, b"", self.now))
         except ProtocolError as error:
             if self.calls % 7 == 0:
                 self.do(self.attempts.violated(error.message, self.now))
+
+    @rule()
+    def ready(self) -> None:
+        try:
+            self.do(self.attempts.ready(self.now))
+        except ProtocolError as error:
+            assert "out of turn" in error.message
 
     @precondition(lambda self: self.calls > 5)
     @rule(mark=st.none() | st.integers(0, 20), oom=st.booleans())

@@ -48,6 +48,14 @@ def slowly():
     for n in range(40): print("x" * 9999, flush=True); time.sleep(0.002)
     return "slow"
 """
+_GARBAGE = """
+import os
+for fd in range(3, 1024):
+    try:
+        os.write(fd, b'{[')
+    except OSError:
+        pass
+"""
 ISOLATIONS = pytest.mark.parametrize("isolation", ["none", "fork"])
 
 
@@ -243,6 +251,12 @@ def test_where_an_entry_is_found(
         ("hello.main", "print('x' * 10000000); 1 / 0", "ZeroDivisionError", "division by zero"),
         ("hello.main", "import os; os.closerange(3, 4096)", "while it was loaded", ""),
         ("hello.main", "x = bytearray(400 << 20)", "MemoryError", ""),
+        (
+            "hello.main",
+            _GARBAGE,
+            "it wrote to a descriptor of its agent",
+            "",
+        ),
     ],
 )
 def test_what_cannot_be_loaded_says_why(

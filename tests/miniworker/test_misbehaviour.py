@@ -229,6 +229,9 @@ sys.stdout, sys.stderr, sys.stdin, sys.excepthook = None, None, None, None
 """,
         (DONE, None),
     ),
+    "streams that are none": Misdeed(
+        "import os, sys\nsys.stdout = []\ndel sys.stderr\nos.environ = None", (DONE, None)
+    ),
     "closing sys.stdout": Misdeed(
         "import sys\nsys.stdout.close()\nsys.stderr.close()", (DONE, None)
     ),

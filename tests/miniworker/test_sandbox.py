@@ -291,6 +291,62 @@ def test_commands(rig: Rig, run: str, status: Status, reason: str, result: bytes
     assert (outcome.status, code(outcome), answer) == (status, reason, result)
 
 
+PROGRAMS = {
+    "hello": ("#!/bin/sh\necho hello $1", 0o755),
+    "python": (
+        "#!/usr/bin/env python3\nimport sys; print(sys.argv[1:], sys.stdin.read())",
+        0o755,
+    ),
+    "not-executable": ("#!/bin/sh\n", 0o644),
+    "no-interpreter": ("#!/no/such/interpreter\n", 0o755),
+    "no-program": ("\x7fELF, but not quite", 0o755),
+    "folder/deep": ("#!/bin/sh\npwd", 0o755),
+}
+
+
+@pytest.mark.parametrize(
+    ("run", "result", "says"),
+    [
+        ("./hello", b"hello\n", ""),
+        ("./hello world", b"hello world\n", ""),
+        ("./hello 'two words' | tr a-z A-Z", b"HELLO TWO WORDS\n", ""),
+        ("""./python 'a "b"' c\\ d""", b"""['a "b"', 'c d'] {}\n""", ""),
+        ("exec ./hello", b"hello\n", ""),
+        ("./missing", None, "No such file or directory"),
+        ("missing", None, "No such file or directory"),
+        ("./not-executable", None, "chmod +x it before packing"),
+        ("./no-interpreter", None, "what its #! line names"),
+        ("./no-program", None, "neither a program of this machine"),
+        ("./folder", None, "is it executable"),
+    ],
+)
+def test_programs_of_the_package(rig: Rig, run: str, result: bytes | None, says: str) -> None:
+    bundle = rig.bundle({name: text for name, (text, _) in PROGRAMS.items()})
+    for name, (_, mode) in PROGRAMS.items():
+        (bundle / name).chmod(mode)
+    mini = rig.spawn()
+    assert isinstance(mini.specialise(spec(run=run), bundle), jobs.Ready)
+    for _ in range(2):
+        outcome, answer, _, stderr = mini.call()
+        if result is not None:
+            assert (outcome.status, answer) == (Status.DONE, result), stderr
+            continue
+        assert outcome.reason is not None
+        assert (outcome.status, outcome.reason.code) == (Status.FAILED, "command_not_found")
+        assert says in outcome.reason.message
+        assert run.split(maxsplit=1)[0] in outcome.reason.message
+
+
+@pytest.mark.parametrize("place", [".", "$TMPDIR"])
+def test_files_that_a_call_leaves_are_gone_before_the_next(rig: Rig, place: str) -> None:
+    mini = rig.script(
+        "", run=f"ls -A {place} | grep left; mkdir -p {place}/left; chmod 0 {place}/left"
+    )
+    for _ in range(2):
+        outcome, result, _, _ = mini.call()
+        assert (outcome.status, result) == (Status.DONE, b"")
+
+
 def test_what_an_interpreter_reads_at_its_start_is_obeyed(rig: Rig) -> None:
     mini = rig.script("import sys; print(hash('a'), sys.flags.hash_randomization)",
                       env={"PYTHONHASHSEED": "0"})  # fmt: skip
