@@ -147,6 +147,12 @@ class FunctionSettings(Model, frozen=True, kw_only=True):
         )
 
 
+#: The settings of a function as they are spelled outside.
+SETTINGS: Final = frozenset(
+    field.encode_name for field in msgspec.structs.fields(FunctionSettings)
+)
+
+
 class InvokeFunction(Model, frozen=True, kw_only=True):
     """POST /invokeFunction. The params stay the bytes that they came as."""
 

@@ -7,13 +7,15 @@ be one of ours, a foreign Origin or Sec-Fetch-Site may change nothing, and JSON 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from api.meter import Meter
 from api.settings import Settings
@@ -43,6 +45,13 @@ STATUS: Final = {
 }
 #: What aiohttp refuses by itself.
 _CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+#: How aiohttp says that a body ends early, or is not of the encoding that it claims.
+_BROKEN: Final = (
+    web.RequestPayloadError,
+    ClientPayloadError,
+    HttpProcessingError,
+    asyncio.IncompleteReadError,
+)
 _SAFE: Final = ("GET", "HEAD")
 _ALLOWED: Final = (
     "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent, tracestate"
@@ -119,7 +128,7 @@ class Guard:
             return answer(error)
         except web.HTTPException as error:
             return self._shaped(error)
-        except web.RequestPayloadError as error:
+        except _BROKEN as error:
             broken = f"the request's body is broken: {error}"
             return answer(BadRequest(broken, hint="was it sent completely?"))
         except ConnectionError:

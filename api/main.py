@@ -15,6 +15,7 @@ from aiohttp import web
 
 from api.reunion import Policy
 from api.service import Service, open_service
+from api.serving import Runner
 from api.settings import Limits, Settings
 from api.store import Store
 from api.web import Web
@@ -25,8 +26,6 @@ from wire.process import Started, release, run
 log = logging.getLogger(__name__)
 
 _DEFAULTS = Limits()
-#: How long handlers may take to answer once the api stops.
-_SHUTDOWN_S = 3.0
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SKEP", "show_default": True})
@@ -63,7 +62,7 @@ _SHUTDOWN_S = 3.0
     "--upload-stall",
     default=30.0,
     type=click.FloatRange(0.1),
-    help="Seconds that the body of a request may pause.",
+    help="Seconds that a request may pause while it is sent.",
 )
 @click.option(
     "--log-level", default="info", type=click.Choice(LEVELS), help="How much is logged."
@@ -129,9 +128,7 @@ async def serve(settings: Settings, started: Started, stop: asyncio.Event) -> No
         service = await _opened(settings, context, store, stop)
         if service is None:
             return
-        runner = web.AppRunner(
-            Web(service).application(), access_log=None, shutdown_timeout=_SHUTDOWN_S
-        )
+        runner = Runner(Web(service).application(), settings.upload_stall_s)
         try:
             url = await _listen(runner, settings)
             log.info("serving %s, workers at %s", url, service.hub.workers_endpoint)

@@ -61,7 +61,20 @@ async def json_body(request: web.Request, stall_s: float) -> bytes:
             f"this route takes application/json; sent was {sent[:80]}",
             hint="curl: --header 'Content-Type: application/json'",
         )
+    await invite(request)
     return await _read(request, Pace(stall_s), request.client_max_size)
+
+
+async def expects(_: web.Request) -> None:
+    """Answer nothing yet to ``Expect: 100-continue``: what is refused need not be sent."""
+
+
+async def invite(request: web.Request) -> None:
+    """Let a client that waits for it begin with the body."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # It is no part of the answer, whose size is counted from here.
+        request.writer.output_size = 0
 
 
 async def _read(request: web.Request, pace: Pace, most: int) -> bytes:

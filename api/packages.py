@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from wire import archive
-from wire.errors import BadRequest, StoreUnavailable, TooLarge, UnknownFunction
+from wire.errors import BadRequest, SkepError, StoreUnavailable, TooLarge, UnknownFunction
 from wire.models import Package
 
 log = logging.getLogger(__name__)
@@ -77,10 +77,6 @@ class Packages:
         uploading = Uploading(self)
         try:
             yield uploading
-        except StoreUnavailable:
-            # Nobody knows whether the catalogue names it now: the next start does.
-            uploading.is_unsure = True
-            raise
         finally:
             self._over(uploading)
 
@@ -125,6 +121,29 @@ class Uploading:
                 "the field module is missing", hint="curl: -F module=@function.tar.gz"
             )
         return self.package
+
+    def check_size(self, announced: int, beside: int) -> None:
+        """Refuse a body that says itself that it is too large, before any of it is read.
+
+        Raises:
+            TooLarge: it is over the limit of packages and what may come ``beside`` one.
+        """
+        if announced > self._packages.max_bytes + beside:
+            raise too_large(self._packages.max_bytes)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Have the catalogue name the package; only an answer says whether it does."""
+        self.is_unsure = True
+        try:
+            yield
+        except StoreUnavailable:
+            # The change may come about all the same: the next start knows.
+            raise
+        except SkepError:
+            self.is_unsure = False
+            raise
+        self.is_unsure = False
 
     async def receive(self, pieces: AsyncIterator[bytes], originalname: str) -> None:
         """Write the pieces to a temporary file as they come, and check the archive.

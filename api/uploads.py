@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 from aiohttp import BodyPartReader, web
 
-from api.pace import Pace
+from api.bodies import SETTINGS
+from api.pace import Pace, invite
 from api.packages import Uploading
 from wire.errors import BadRequest, TooLarge
 
@@ -32,6 +33,8 @@ async def read_upload(request: web.Request, uploading: Uploading, pace: Pace) ->
             f"this route takes multipart/form-data, not {request.content_type}",
             hint="curl: -F module=@function.tar.gz",
         )
+    uploading.check_size(request.content_length or 0, MAX_TEXT_BYTES + MAX_FIELDS * 1024)
+    await invite(request)
     form = _Form(uploading, pace)
     try:
         reader = await request.multipart()
@@ -64,8 +67,7 @@ class _Form:
         if name == _MODULE:
             await self._module(part)
         elif part.headers.get("Content-Type", "").startswith("application/json"):
-            for key, value in _object(await self._text(part), name).items():
-                self._put(key, value)
+            self._take_json(name, msgspec.json.decode(await self._text(part)))
         else:
             self._put(name, (await self._text(part)).decode(errors="strict"))
 
@@ -75,6 +77,16 @@ class _Form:
         if part.filename is None and not part.headers.get("Content-Type"):
             raise BadRequest("the field module is no file", hint="curl: -F module=@FILE")
         await self._uploading.receive(self._pieces(part), part.filename or "module")
+
+    def _take_json(self, name: str, value: Any) -> None:
+        """Take a JSON field: a setting, if it is named like one, else an object of them."""
+        if name in SETTINGS:
+            self._put(name, value)
+            return
+        if not isinstance(value, dict):
+            raise BadRequest(f"the JSON field {name[:80]!r} is no object")
+        for key, each in value.items():
+            self._put(key, each)
 
     def _put(self, name: str, value: Any) -> None:
         if name in self.fields:
@@ -94,10 +106,3 @@ class _Form:
         while piece := await self._pace.next(part.read_chunk(PIECE_BYTES)):
             self._pace.came(len(piece))
             yield piece
-
-
-def _object(text: bytes, name: str) -> dict[str, Any]:
-    value = msgspec.json.decode(text)
-    if not isinstance(value, dict):
-        raise BadRequest(f"the JSON field {name!r} is no object")
-    return value

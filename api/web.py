@@ -9,6 +9,7 @@ from aiohttp import web
 from api.asked import Asked, Route
 from api.front import Front
 from api.guard import Guard, Handler
+from api.pace import expects
 from api.queries import read_path, read_query
 from api.routes import OPEN, PATHS, ROUTES
 from api.service import Service
@@ -45,9 +46,9 @@ class Web:
         )
         for route in ROUTES:
             handler = _bound(route, self._handler(route), settings.upload_stall_s)
-            app.router.add_route(route.method, route.path, handler)
-            if route.method == "GET":
-                app.router.add_route("HEAD", route.path, handler)
+            methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+            for method in methods:
+                app.router.add_route(method, route.path, handler, expect_handler=expects)
         return app
 
     def _handler(self, route: Route) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -164,16 +165,25 @@ class CatalogueRoutes:
     ) -> web.StreamResponse:
         """Make the change that a request asks for, and answer it."""
         await uploading.keep()
-        if asked.query.prepare:
-            await self._prepare(composed(), asked.request)
-        changed = await self._service.change_function(composed)
-        return self._shown(
-            records.function_of(changed),
-            _created(changed) if asked.request.method == "POST" else 200,
-        )
 
-    async def _prepare(self, function: Function, request: web.Request) -> None:
-        """Have a node make the bundle of a function before the catalogue knows it."""
+        async def change() -> web.Response:
+            with uploading.naming():
+                changed = await self._service.change_function(composed)
+            is_new = changed.change == "created"
+            return self._shown(records.function_of(changed), 201 if is_new else 200)
+
+        if not asked.query.prepare:
+            return await change()
+        return await self._prepared(asked.request, composed(), change)
+
+    async def _prepared(
+        self,
+        _request: web.Request,
+        _function: Function,
+        change: Callable[[], Awaitable[web.Response]],
+    ) -> web.StreamResponse:
+        """Change the catalogue; what has to be ready before is made ready here, before."""
+        return await change()
 
     def _shown(self, function: Function, status: int = 200) -> web.Response:
         return json_response(answers.function(function, self._count(function)), status)
@@ -191,4 +201,7 @@ def _created(changed: records.Changed) -> int:
 
 
 def _disposition(package: Package) -> str:
-    return f"attachment; filename*=UTF-8''{quote(package.originalname)}"
+    name = package.originalname
+    # For those who know no other form (curl -J): what is safe in it, in ASCII.
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import os
@@ -263,7 +264,11 @@ class ScriptedWorker:
     def credit(self, free: int, **warm: int) -> None:
         """Grant ``free`` slots and, under a key's name, idle sandboxes."""
         keys = tuple(Warm(DICE if k == "dice" else k, v) for k, v in warm.items())
-        self.send(Credit(session=self.session, seen=self.seen, free=free, warm=keys))
+        self.send_credit(free, keys)
+
+    def send_credit(self, free: int, warm: Sequence[Warm]) -> None:
+        credit = Credit(session=self.session, seen=self.seen, free=free, warm=tuple(warm))
+        self.send(credit)
 
     async def start(self) -> tuple[Start, bytes]:
         start, params = await self.next(Start)
@@ -303,8 +308,9 @@ class ScriptedWorker:
 def package(text: str = "print(1)") -> bytes:
     """Return a tar.gz with one file, as a user would upload."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         info = tarfile.TarInfo("test.py")
         info.size = len(text)
         archive.addfile(info, io.BytesIO(text.encode()))
-    return buffer.getvalue()
+    # Without the time of day: the same text is the same package.
+    return gzip.compress(buffer.getvalue(), mtime=0)

@@ -197,7 +197,7 @@ kinds = st.sampled_from(
 
 def leads_inside(path: bytes, root: bytes) -> bool:
     try:
-        os.stat(path)
+        Path(os.fsdecode(path)).stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
             # Links in a circle lead nowhere (and ``realpath`` tells tales about them).
