@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -35,8 +36,10 @@ def main() -> None:
         wait = f"import os; os.read({lifeline}, 1)" if keep else "import signal; signal.pause()"
         subprocess.Popen([sys.executable, "-c", wait], pass_fds=keep, start_new_session=True)
     if role != "mute":
-        os.write(ready, json.dumps({"name": name, "url": "http://127.0.0.1:4711"}).encode())
-        os.write(ready, b"\n")
+        # Its parent may have been killed a moment ago.
+        with suppress(BrokenPipeError):
+            said = {"name": name, "url": "http://127.0.0.1:4711"}
+            os.write(ready, json.dumps(said).encode() + b"\n")
     ends = [lifeline] if role == "stubborn" else [lifeline, wake]
     select.select(ends, [], [])
     note(trace, f"stop {name}")
