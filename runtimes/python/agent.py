@@ -93,7 +93,7 @@ ALONE = os.getpid() == 1
 BASE_PATH = sys.path[1:]
 #: What the host needs between calls, whatever a function puts in the place of these.
 _read, _write, _getpid, _exit, _dup2 = os.read, os.write, os.getpid, os._exit, os.dup2
-_ftruncate, _lseek = os.ftruncate, os.lseek
+_ftruncate, _lseek, _environ = os.ftruncate, os.lseek, os.environ
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _decode = json.JSONDecoder().decode
 
@@ -820,9 +820,9 @@ class Host:
 
     def _flush(self) -> None:
         """Let out what was printed; what a call did to the streams ends with it."""
-        for file in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+        for name in ("stdout", "stderr"):
             with contextlib.suppress(Exception):
-                file.flush()
+                getattr(sys, name).flush()
         try:
             self._files[0].flush()
             self._files[1].flush()
@@ -867,7 +867,7 @@ class Host:
             answer(message, packed[header:])
 
     def _here(self, message: dict[str, Any], params: bytes) -> None:
-        os.environ.update(_env_of(message))
+        _environ.update(_env_of(message))
         sys.stdout, sys.stderr = self._files
         result, verdict = self._handler.call(params, self._sandbox.limits["result"])
         if verdict[0] == "oom":

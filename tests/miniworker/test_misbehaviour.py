@@ -230,7 +230,9 @@ sys.stdout, sys.stderr, sys.stdin, sys.excepthook = None, None, None, None
         (DONE, None),
     ),
     "streams that are none": Misdeed(
-        "import os, sys\nsys.stdout = []\ndel sys.stderr\nos.environ = None", (DONE, None)
+        "import os, sys\nsys.stdout = []\ndel sys.stderr\nos.environ = None",
+        (DONE, None),
+        modes=IN_ONE,
     ),
     "closing sys.stdout": Misdeed(
         "import sys\nsys.stdout.close()\nsys.stderr.close()", (DONE, None)
