@@ -120,6 +120,16 @@ class Catalogue:
             )
         return function
 
+    def names_package(self, sha256: str) -> bool:
+        """Return whether any revision of any function, deleted ones too, is of this package."""
+        return any(
+            item.function is not None
+            and item.function.package is not None
+            and item.function.package.sha256 == sha256
+            for items in self._functions.values()
+            for item in items
+        )
+
     def spec(
         self, name: str, revision: int | None = None, project: str = DEFAULT_PROJECT
     ) -> Spec:

@@ -25,6 +25,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STATUS: Final = {
     "bad_request": 400,
     "unsafe_archive": 400,
+    "install_failed": 400,
     "unauthorized": 401,
     "forbidden": 403,
     "unknown_runtime": 404,
@@ -36,6 +37,8 @@ STATUS: Final = {
     "queue_full": 429,
     "no_worker": 503,
     "store_unavailable": 503,
+    "no_space": 503,
+    "no_sandbox": 503,
 }
 #: What to do when a path or method is none of ours.
 ROUTES: Final = (

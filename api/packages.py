@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -25,9 +26,16 @@ _TEMPORARY: Final = ".upload-"
 class Packages:
     """The folder of packages."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, is_named: Callable[[str], bool] = lambda _: True
+    ) -> None:
         self.folder = folder
         self._max_bytes = max_bytes
+        self._is_named = is_named
+        #: Requests that stored a package and are not done with it, by sha256.
+        self._claims: Counter[str] = Counter()
+        #: What the DB node was asked to name: whether it did may be known only later.
+        self._kept: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in folder.glob(f"{_TEMPORARY}*"):
             left.unlink(missing_ok=True)
@@ -42,6 +50,8 @@ class Packages:
     async def store(self, pieces: AsyncIterator[bytes], originalname: str) -> Package:
         """Take an archive in, check it, and make it durable under its name.
 
+        Whoever stores a package has to ``release`` it when his request is over.
+
         Raises:
             TooLarge, UnsafeArchive, UnsupportedArchive: it is not taken in, and why.
             StoreUnavailable: there is no room on the disk.
@@ -49,8 +59,28 @@ class Packages:
         with self._temporary() as (path, file):
             sha256, size = await self._receive(pieces, file)
             await asyncio.to_thread(archive.check, path, originalname)
-            await asyncio.to_thread(self._keep, path, file, sha256)
-        return Package(sha256=sha256, size=size, originalname=originalname)
+            self._claims[sha256] += 1
+            package = Package(sha256=sha256, size=size, originalname=originalname)
+            try:
+                await asyncio.to_thread(self._place, path, file, sha256)
+            except BaseException:
+                self.release(package)
+                raise
+        return package
+
+    def keep(self, package: Package) -> None:
+        """Never remove this one: the catalogue is about to name it."""
+        self._kept.add(package.sha256)
+
+    def release(self, package: Package) -> None:
+        """End a claim; a package that nothing names and nobody claims is removed."""
+        sha256 = package.sha256
+        self._claims[sha256] -= 1
+        if self._claims[sha256] > 0:
+            return
+        del self._claims[sha256]
+        if sha256 not in self._kept and not self._is_named(sha256):
+            self.path(package).unlink(missing_ok=True)
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
@@ -79,7 +109,7 @@ class Packages:
         file.flush()
         return digest.hexdigest(), size
 
-    def _keep(self, path: Path, file: BinaryIO, sha256: str) -> None:
+    def _place(self, path: Path, file: BinaryIO, sha256: str) -> None:
         os.fsync(file.fileno())
         path.rename(self.folder / sha256)
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -14,6 +14,8 @@ from wire.records import ListCalls
 
 MAX_WAIT_S: Final = 300.0
 _PREFER_WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+(?:\.\d+)?)\"?", re.IGNORECASE)
+_YES: Final = ("true", "1", "yes")
+_NO: Final = ("false", "0", "no")
 _LIST_FIELDS: Final = frozenset(("order", "limit", "after", "status", "function"))
 
 
@@ -37,6 +39,18 @@ def wait_s(query: Mapping[str, str], prefer: str) -> float:
             f"wait={said[:40]} is no number of seconds from 0 to 300", hint="?wait=10"
         )
     return seconds
+
+
+def prepare_asked(query: Mapping[str, str]) -> bool:
+    """Return whether ``?prepare=true`` was said; without it nothing is prepared.
+
+    Raises:
+        BadRequest: its value is neither true nor false.
+    """
+    said = query.get("prepare", "false")
+    if said not in _YES and said not in _NO:
+        raise BadRequest(f"prepare={said[:40]} is neither true nor false", hint="?prepare=true")
+    return said in _YES
 
 
 def page(query: Mapping[str, str]) -> ListCalls:

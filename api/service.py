@@ -25,6 +25,7 @@ from api.finished import Finished
 from api.hub import Hub
 from api.outbox import Outbox
 from api.packages import Packages
+from api.preparing import Preparing
 from api.recorder import Recorder
 from api.roster import Roster, Session
 from api.settings import Settings
@@ -74,7 +75,9 @@ class Service:
         self.numbers = Numbers(store, api=settings.name, epoch=epoch)
         self.waiters = Waiters()
         self.finished = Finished()
-        self.packages = Packages(settings.data / "packages", limits.package)
+        self.packages = Packages(
+            settings.data / "packages", limits.package, catalogue.names_package
+        )
         self.roster = Roster(token=settings.token, first=epoch * SESSIONS_PER_EPOCH + 1)
         self.backlog = Backlog(max_calls=limits.queue, max_bytes=limits.queue_bytes)
         self.dispatch = Dispatch(self.roster, self.backlog, api=settings.name, epoch=epoch)
@@ -86,6 +89,7 @@ class Service:
             on_durable=self._on_durable,
         )
         self.courier = Courier(self.packages.folder, self._params, self._send_counted)
+        self.preparing = Preparing(self.roster, self._send)
         self.hub = self._open_hub(context)
         self._past = past.Past()
         self._tasks: list[asyncio.Task[None]] = []
@@ -177,6 +181,7 @@ class Service:
             dispatch=self.dispatch,
             catalogue=self.catalogue,
             courier=self.courier,
+            preparing=self.preparing,
             # What may come beside a result: the params of a repeated one, and logs.
             assembly=Assembly(limits.result + limits.params + (1 << 20)),
             max_result=limits.result,
@@ -187,6 +192,9 @@ class Service:
     def _params(self, num: int, attempt: int) -> bytes | None:
         live = self.dispatch.calls.get(num)
         return live.params if live is not None and live.attempt == attempt else None
+
+    def _send(self, session: Session, message: Message) -> None:
+        self.hub.send(session, message)
 
     def _send_counted(self, session: Session, message: Message, payload: bytes) -> None:
         session.sent_bytes += len(payload)

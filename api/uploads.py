@@ -24,6 +24,8 @@ async def read_upload(
 ) -> tuple[Package, FunctionSettings]:
     """Return the stored package and the settings of a registration.
 
+    The package is the caller's to ``release``.
+
     Raises:
         BadRequest: it is no multipart form, has no field ``module``, or unknown fields.
         SkepError: the package was not taken in, and why.
@@ -34,6 +36,14 @@ async def read_upload(
             hint="curl: -F module=@function.tar.gz",
         )
     upload = _Upload(packages)
+    try:
+        return await _read(request, upload)
+    except BaseException:
+        upload.drop()
+        raise
+
+
+async def _read(request: web.Request, upload: _Upload) -> tuple[Package, FunctionSettings]:
     try:
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader):
@@ -64,6 +74,10 @@ class _Upload:
             self._fields |= _object(await self._text(part), name)
         else:
             self._fields[name] = (await self._text(part)).decode(errors="strict")
+
+    def drop(self) -> None:
+        if self._package is not None:
+            self._packages.release(self._package)
 
     def result(self) -> tuple[Package, FunctionSettings]:
         if self._package is None:

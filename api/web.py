@@ -14,12 +14,14 @@ from api.front import Front, wall_clock_ms
 from api.guard import Guard, json_body, json_response
 from api.listing import Page
 from api.moments import iso
+from api.prepared import answer_change
+from api.preparing import OnText
 from api.roster import Session
 from api.service import Service
 from api.uploads import read_upload
 from wire.errors import NoWorker, UnknownFunction
 from wire.messages import Hello, WorkerHeartbeat
-from wire.models import Call, Function, Logs, Status, to_json
+from wire.models import Call, Function, Logs, Spec, Status, to_json
 from wire.process import release
 from wire.records import (
     Changed,
@@ -119,21 +121,43 @@ class Web:
         changed = await self._service.change(RegisterRuntime(runtime=runtime))
         return json_response(changed.item.runtime, _created(changed))
 
-    async def register_function(self, request: web.Request) -> web.Response:
+    async def register_function(self, request: web.Request) -> web.StreamResponse:
         """Take a package in and register it as a function, or a new revision of one."""
         runtime = queries.name(request.match_info["runtime"], "runtime")
         name = queries.name(request.match_info["function"], "function")
         self._service.catalogue.runtime(runtime)
+        queries.prepare_asked(request.query)
         package, settings = await read_upload(request, self._service.packages)
-        function = settings.function(
-            name=name,
-            runtime=runtime,
-            package=package,
-            uuid=str(uuid.uuid4()),
-            at=iso(wall_clock_ms()),
-        )
-        changed = await self._service.change(RegisterFunction(function=function))
-        return self._function(changed.item.function or function, _created(changed))
+        try:
+            function = settings.function(
+                name=name,
+                runtime=runtime,
+                package=package,
+                uuid=str(uuid.uuid4()),
+                at=iso(wall_clock_ms()),
+            )
+            return await self._change_function(request, function)
+        finally:
+            self._service.packages.release(package)
+
+    async def _change_function(
+        self, request: web.Request, function: Function
+    ) -> web.StreamResponse:
+        """Register a function, or a new revision, its dependencies first if that is asked."""
+        service = self._service
+
+        async def prepare(on_text: OnText) -> None:
+            runtime = service.catalogue.runtime(function.runtime_name, function.project)
+            spec = Spec(function=function, runtime=runtime)
+            await service.preparing.prepare(spec, on_text)
+
+        async def change() -> web.Response:
+            if function.package is not None:
+                service.packages.keep(function.package)
+            changed = await service.change(RegisterFunction(function=function))
+            return self._function(changed.item.function or function, _created(changed))
+
+        return await answer_change(request, prepare, change)
 
     async def get_runtimes(self, _: web.Request) -> web.Response:
         """Answer the names of the runtimes."""

@@ -16,21 +16,13 @@ import signal
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from miniworker import kernel, layout, processes, rlimits
+from miniworker.building import PIPE_VARIABLE
 from miniworker.sandbox import SOCKET_NAME, Plan
-
-#: Passed on to a build: how this host reaches package indexes (docs/architecture.md).
-FOR_BUILDS: Final = ("PIP_", "SSL_CERT_", "NPM_CONFIG_", "COMPOSER_")
-FOR_BUILDS_TOO: Final = frozenset(
-    {
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY"),
-        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
-    }
-)
+from miniworker.watching import PIPE_NAME
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +63,11 @@ class ConfinedSandbox:
             path=plan.spec.runtime.path,
             build=plan.build,
         )
-        passed = _for_builds(os.environ) if plan.build else {}
-        self.env: Mapping[str, str] = passed | layout.environment(self._places)
-        self._extra = _files_named(passed)
+        self.env: Mapping[str, str] = {**plan.env, **layout.environment(self._places)}
+        if plan.build:
+            pipe = f"{self._places.sockets}/{PIPE_NAME}"
+            self.env = {**self.env, PIPE_VARIABLE: pipe}
+        self._extra = _files_named(plan.env)
 
     def __repr__(self) -> str:
         return f"<ConfinedSandbox by {self._settings.level}, pid {self._pid}, uid {self._uid}>"
@@ -219,14 +213,6 @@ def drop(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-
-
-def _for_builds(env: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in env.items()
-        if name.upper().startswith(FOR_BUILDS) or name.upper() in FOR_BUILDS_TOO
-    }
 
 
 def _files_named(env: Mapping[str, str]) -> tuple[str, ...]:

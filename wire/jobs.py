@@ -73,6 +73,13 @@ class Broken(Message, frozen=True, kw_only=True):
     reason: Reason
 
 
+class Printed(Message, frozen=True, kw_only=True):
+    """What the installer of a bundle printed since the last one, without secrets."""
+
+    KIND: ClassVar[int] = 80
+    text: str
+
+
 class Heartbeat(Message, frozen=True, kw_only=True):
     """Alive, while a call runs (an idle miniworker is judged by its pid alone)."""
 
@@ -91,6 +98,8 @@ class Build(Message, frozen=True, kw_only=True):
     spec: Spec
     bundle: str
     timeout_ms: Number
+    #: How it reaches package indexes: proxies, certificates, credentials.
+    env: dict[str, str] = {}
 
 
 class Specialise(Message, frozen=True, kw_only=True):
@@ -127,7 +136,7 @@ class Stop(Message, frozen=True, kw_only=True):
 
 
 FROM_MINIWORKER: Final = Dialect[Message](
-    "miniworker to worker", Up, Ready, Returned, Done, Built, Broken, Heartbeat
+    "miniworker to worker", Up, Ready, Returned, Done, Built, Broken, Printed, Heartbeat
 )
 TO_MINIWORKER: Final = Dialect[Message](
     "worker to miniworker", Build, Specialise, Job, Cancel, Stop

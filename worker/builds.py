@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from wire import jobs
 from wire.codec import Message
 from wire.models import Fault, Reason, Spec
 from worker.minis import Minis
+from worker.tape import OnText
 
 #: How long after its own limit a build may go on before its miniworker is killed.
 LATE_S: Final = 10.0
@@ -22,27 +24,33 @@ class Build:
 
     order: jobs.Build
     built: asyncio.Future[jobs.Built]
+    on_text: OnText
 
 
 class Builds:
     """The builds under way, by miniworker."""
 
-    def __init__(self, minis: Minis, limit_s: float) -> None:
+    def __init__(self, minis: Minis, limit_s: float, env: Mapping[str, str]) -> None:
         self._minis = minis
         self._limit_s = limit_s
+        self._env = dict(env)
         self._builds: dict[str, Build] = {}
         self._begun = 0
 
     def __repr__(self) -> str:
         return f"<Builds: {len(self._builds)} under way>"
 
-    async def build(self, spec: Spec, bundle: Path) -> jobs.Built:
-        """Run the dependencies command in a bundle; return how that ended."""
+    async def build(self, spec: Spec, bundle: Path, on_text: OnText) -> jobs.Built:
+        """Run the dependencies command in a bundle; return how that ended.
+
+        ``on_text`` hears what it prints while it runs.
+        """
         self._begun += 1
         name = f"b{self._begun}"
         timeout_ms = int(self._limit_s * 1000)
-        order = jobs.Build(spec=spec, bundle=str(bundle), timeout_ms=timeout_ms)
-        build = self._builds[name] = Build(order, asyncio.get_running_loop().create_future())
+        order = jobs.Build(spec=spec, bundle=str(bundle), timeout_ms=timeout_ms, env=self._env)
+        built_: asyncio.Future[jobs.Built] = asyncio.get_running_loop().create_future()
+        build = self._builds[name] = Build(order, built_, on_text)
         self._minis.spawn(name)
         built: jobs.Built | None = None
         try:
@@ -61,6 +69,8 @@ class Builds:
         match message:
             case jobs.Up() if build:
                 self._minis.tell(name, build.order)
+            case jobs.Printed(text=text) if build:
+                build.on_text(text)
             case jobs.Built() if build and not build.built.done():
                 build.built.set_result(message)
             case jobs.Broken() if build and not build.built.done():

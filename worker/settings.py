@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from worker.pool import PoolSettings
+from worker.reach import Reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,5 +21,6 @@ class Settings:
     token: str = ""
     cache_bytes: int = 4 << 30
     build_s: float = 600.0
+    reach: Reach = field(default_factory=Reach)
     grace_s: float = 10.0
     log_level: str = "info"

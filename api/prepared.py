@@ -1,0 +1,114 @@
+"""``?prepare=true``: the bundle first, then the change; told at the end, or as it goes on.
+
+The stream is one JSON object a line (application/x-ndjson): ``{"log": …}`` while the installer
+runs, empty ones while it is silent, and at last ``{"status": …}`` with the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from api.guard import answer as answer_of
+from api.preparing import OnText
+from api.queries import prepare_asked
+from wire.errors import SkepError
+from wire.models import to_json
+from wire.process import spawn
+
+log = logging.getLogger(__name__)
+
+BUG: Final = SkepError("the api failed; its log says how", hint="this is a bug: report it")
+STREAM_TYPE: Final = "application/x-ndjson"
+#: A silent installer is no reason for a proxy, or a client, to give up.
+QUIET_S: Final = 10.0
+
+Prepare = Callable[[OnText], Awaitable[None]]
+Change = Callable[[], Awaitable[web.Response]]
+
+
+async def answer_change(
+    request: web.Request, prepare: Prepare, change: Change
+) -> web.StreamResponse:
+    """Answer a request that changes a function, by way of ``prepare`` if that is asked for.
+
+    A client that hung up meanwhile changes nothing.
+    """
+    if not prepare_asked(request.query):
+        return await change()
+    if STREAM_TYPE in request.headers.get("Accept", ""):
+        return await _streamed(request, prepare, change)
+    await prepare(lambda _: None)
+    _check_there(request)
+    return await change()
+
+
+async def _streamed(
+    request: web.Request, prepare: Prepare, change: Change
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": STREAM_TYPE})
+    # No one on the way may wait for a buffer to fill.
+    response.headers.update({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    texts: asyncio.Queue[str | None] = asyncio.Queue()
+    await response.prepare(request)
+    work = spawn(_outcome(prepare, change, request, texts), "prepare a function")
+    try:
+        while (text := await _next(texts)) is not None:
+            await response.write(_line({"log": text}))
+        await response.write(_line(await work))
+    finally:
+        # If the client is gone nobody is left for whom to change anything.
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    await response.write_eof()
+    return response
+
+
+async def _next(texts: asyncio.Queue[str | None]) -> str | None:
+    try:
+        async with asyncio.timeout(QUIET_S):
+            return await texts.get()
+    except TimeoutError:
+        return ""
+
+
+async def _outcome(
+    prepare: Prepare,
+    change: Change,
+    request: web.Request,
+    texts: asyncio.Queue[str | None],
+) -> dict[str, Any]:
+    """Return the last line: how it ended, in the shape that the plain answer has."""
+    try:
+        await prepare(texts.put_nowait)
+        _check_there(request)
+        answer = await change()
+        key = "function"
+    except SkepError as error:
+        answer, key = answer_of(error), "error"
+    except ConnectionError:
+        raise
+    except Exception:
+        # The answer has begun: there is no other place left to say so.
+        log.exception("%s failed", request.path)
+        answer, key = answer_of(BUG), "error"
+    finally:
+        texts.put_nowait(None)
+    body = msgspec.json.decode(answer.body if isinstance(answer.body, bytes) else b"{}")
+    return {"status": answer.status, key: body["error"] if key == "error" else body}
+
+
+def _check_there(request: web.Request) -> None:
+    if request.transport is None or request.transport.is_closing():
+        raise ConnectionResetError("the client did not wait for its dependencies")
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return to_json(value) + b"\n"
