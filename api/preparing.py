@@ -119,7 +119,7 @@ class Preparing:
 def least_loaded(
     sessions: Iterable[Session], tried: set[Session], load: Callable[[Session], int]
 ) -> Session | None:
-    """Return the worker with the fewest bundles and attempts for its slots; None if none is left."""
+    """Return the worker with the fewest bundles, then attempts for its slots; or None."""
     free = [session for session in sessions if session.takes_work and session not in tried]
     return min(
         free,

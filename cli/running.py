@@ -81,7 +81,7 @@ async def running(
     """Run everything within the block; at its end all is gone, sockets and lock too."""
     plan = UpPlan(settings)
     folder.clear_run(plan.socket_names)
-    hive = UpHive(plan, folder, screen, environment(token))
+    hive = UpHive(plan, folder, screen, {**environment(token), **settings.builds})
     _on_signals(hive.ask_to_stop)
     watch = asyncio.create_task(_when(stop, hive.ask_to_stop), name="stop")
     hive.begin()

@@ -217,7 +217,7 @@ def drop(uid: int) -> None:
 
 def _files_named(env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files and folders that passed-on settings name, to be shown to a build."""
-    words = [word for value in env.values() for word in value.split()]
+    words = dict.fromkeys(word for value in env.values() for word in value.split())
     return tuple(w for w in words if w.startswith("/") and layout.needs_bind(w))
 
 

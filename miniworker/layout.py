@@ -262,7 +262,7 @@ def _bind(source: str, target: Path, *, read_only: bool = True) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if Path(source).is_dir():
         target.mkdir(exist_ok=True)
-    else:
+    elif not target.exists():
         target.touch()
     kernel.mount(source, str(target), flags=kernel.BIND | kernel.RECURSIVE)
     if read_only:

@@ -110,8 +110,11 @@ class Bundles:
             del self._tapes[key]
 
     async def _fly(self, key: str, spec: Spec, tape: Tape) -> Path:
-        async with self._building:
-            path = await self._make_or_clear(key, spec, tape)
+        package = spec.function.package
+        # Kept until the end: making room must not take what is needed to try again.
+        with self._cache.reading(package.sha256 if package else ""):
+            async with self._building:
+                path = await self._make_or_clear(key, spec, tape)
         await self._cache.trim()
         return path
 
@@ -153,9 +156,8 @@ class Bundles:
         return Marker("", size, key)
 
     async def _unpack(self, package: Package, place: Path) -> None:
-        with self._cache.reading(package.sha256):
-            file = await self._packages.file(package)
-            await asyncio.to_thread(archive.unpack, file, place)
+        file = await self._packages.file(package)
+        await asyncio.to_thread(archive.unpack, file, place)
 
     async def _install(self, place: Path, spec: Spec, tape: Tape) -> None:
         if not spec.runtime.dependencies:

@@ -35,7 +35,7 @@ class Cache:
         self._keep_bytes = keep_bytes
         self._whole = _read_markers(folder)
         self._layers = {name: marker.layer for name, marker in _markers(folder) if marker.layer}
-        #: Packages that are being unpacked.
+        #: Packages that bundles are being made of.
         self._reading: list[str] = []
         self._users: dict[str, str] = {}
 

@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 #: Returns the content of a file of the package, None if it is not there (or no plain file).
 Read = Callable[[str], bytes | None]
@@ -95,6 +95,10 @@ class _NoLayer(Exception):
     """What was found may depend on more than it names."""
 
 
+def _refuse() -> NoReturn:
+    raise _NoLayer
+
+
 def _words(dependencies: str) -> list[str] | None:
     """Return the program (pip or python) and the arguments of its ``install``."""
     text = " ".join(dependencies.split())
@@ -110,13 +114,13 @@ def _arguments(words: list[str], path: str) -> Iterator[str]:
     """Yield the files that arguments name; empty for a requirement of theirs."""
     rest = iter(words)
     for word in rest:
-        name, equals, value = word.partition("=")
+        name, _, value = word.partition("=")
         if name in _FILES:
-            yield value if equals else next(rest, "")
+            yield value or next(rest, "") or _refuse()
         elif re.match(r"-[rc]\S", word):
             yield word[2:]
         elif name in _VALUES:
-            _check_place(name, value if equals else next(rest, ""), path)
+            _check_place(name, value or next(rest, ""), path)
         elif word not in _FLAGS:
             _check_requirement(word)
             yield ""
