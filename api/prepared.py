@@ -18,7 +18,7 @@ from aiohttp import web
 from api.guard import answer as answer_of
 from api.preparing import OnText
 from api.queries import prepare_asked
-from wire.errors import SkepError
+from wire.errors import BadRequest, SkepError
 from wire.models import to_json
 from wire.process import spawn
 
@@ -62,12 +62,14 @@ async def _streamed(
         while (text := await _next(texts)) is not None:
             await response.write(_line({"log": text}))
         await response.write(_line(await work))
+        await response.write_eof()
+    except ConnectionError:
+        log.info("%s: the client hung up", request.path)
     finally:
         # If the client is gone nobody is left for whom to change anything.
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
-    await response.write_eof()
     return response
 
 
@@ -93,8 +95,6 @@ async def _outcome(
         key = "function"
     except SkepError as error:
         answer, key = answer_of(error), "error"
-    except ConnectionError:
-        raise
     except Exception:
         # The answer has begun: there is no other place left to say so.
         log.exception("%s failed", request.path)
@@ -107,7 +107,8 @@ async def _outcome(
 
 def _check_there(request: web.Request) -> None:
     if request.transport is None or request.transport.is_closing():
-        raise ConnectionResetError("the client did not wait for its dependencies")
+        # Nobody reads this; but it ends the request as any other refusal does.
+        raise BadRequest("the client hung up before its dependencies were installed")
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -32,13 +32,13 @@ def wheel(name: str, version: str, files: dict[str, str]) -> bytes:
     with zipfile.ZipFile(buffer, "w") as archive:
         for path, text in content.items():
             entry = zipfile.ZipInfo(path)
-            entry.external_attr = (0o755 if "/scripts/" in path else 0o644) << 16
+            entry.external_attr = (0o100755 if "/scripts/" in path else 0o100644) << 16
             archive.writestr(entry, text)
     return buffer.getvalue()
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """Return the files of a new certificate for 127.0.0.1, its own authority, and of its key."""
+    """Return the files of a certificate for 127.0.0.1, its own authority, and of its key."""
     program = shutil.which("openssl")
     if program is None:
         pytest.skip("openssl is not installed")
@@ -102,7 +102,7 @@ def index(
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
     class Server(ThreadingHTTPServer):

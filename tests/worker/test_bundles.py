@@ -9,6 +9,7 @@ import io
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ class Node:
             folder, Fetcher(lambda *_: None), self._build, cache_bytes, {"PIP_RETRIES": "0"}
         )
 
-    async def _build(self, spec: Spec, place: Path, on_text: OnText) -> Built:
+    async def _build(self, _: Spec, place: Path, on_text: OnText) -> Built:
         self.installed.append(place)
         on_text("begins\n")
         await self.gate.wait()
@@ -146,7 +147,7 @@ async def test_two_at_once_install_once_and_both_hear_it_from_the_beginning(
         for user, spec in (("a", n.spec("one")), ("b", n.spec("two")), ("c", n.spec("one"))):
             work = n.bundles.acquire(user, spec, heard[user].append)
             tasks.append(asyncio.create_task(work))
-            await soon(lambda user=user: heard[user])
+            await soon(partial(bool, heard[user]), what="it begins")
         n.gate.set()
         await asyncio.gather(*tasks)
         assert len(n.installed) == 1

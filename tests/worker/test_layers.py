@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wire.errors import BadRequest
 from worker.layers import layer_of
 from worker.reach import Reach, assignment, what_is_found
-from wire.errors import BadRequest
 
 PIP = "pip3 install -r requirements.txt"
 FILES = {
@@ -26,13 +26,12 @@ def found(
     requirements: str | None = None,
     *,
     files: dict[str, bytes] | None = None,
-    **env: str,
 ) -> list[str] | None:
     """Return the files of the layer, None if there is none."""
     there = FILES | (files or {})
     if requirements is not None:
         there["requirements.txt"] = requirements.encode()
-    layer = layer_of(command, "/ws", env, there.get)
+    layer = layer_of(command, "/ws", {}, there.get)
     return None if layer is None else [name for name, _ in layer.files]
 
 
@@ -203,7 +202,8 @@ def test_what_is_not_text_or_shadows_pip_or_includes_itself() -> None:
 def test_an_environment_that_may_lead_into_the_package(
     name: str, value: str, shared: bool
 ) -> None:
-    assert (found(**{name: value}) is not None) is shared
+    layer = layer_of(PIP, "/ws", {name: value}, FILES.get)
+    assert (layer is not None) is shared
 
 
 @given(st.text(max_size=80), st.binary(max_size=200))
