@@ -17,7 +17,6 @@ from aiohttp import web
 
 from api.guard import answer as answer_of
 from api.preparing import OnText
-from api.queries import prepare_asked
 from wire.errors import BadRequest, SkepError
 from wire.models import to_json
 from wire.process import spawn
@@ -33,15 +32,13 @@ Prepare = Callable[[OnText], Awaitable[None]]
 Change = Callable[[], Awaitable[web.Response]]
 
 
-async def answer_change(
+async def answer_prepared(
     request: web.Request, prepare: Prepare, change: Change
 ) -> web.StreamResponse:
-    """Answer a request that changes a function, by way of ``prepare`` if that is asked for.
+    """Answer a request that changes a function once its bundle is made.
 
     A client that hung up meanwhile changes nothing.
     """
-    if not prepare_asked(request.query):
-        return await change()
     if STREAM_TYPE in request.headers.get("Accept", ""):
         return await _streamed(request, prepare, change)
     await prepare(lambda _: None)

@@ -14,7 +14,7 @@ from api.front import Front, wall_clock_ms
 from api.guard import Guard, json_body, json_response
 from api.listing import Page
 from api.moments import iso
-from api.prepared import answer_change
+from api.prepared import answer_prepared
 from api.preparing import OnText
 from api.roster import Session
 from api.service import Service
@@ -157,7 +157,9 @@ class Web:
             changed = await service.change(RegisterFunction(function=function))
             return self._function(changed.item.function or function, _created(changed))
 
-        return await answer_change(request, prepare, change)
+        if not queries.prepare_asked(request.query):
+            return await change()
+        return await answer_prepared(request, prepare, change)
 
     async def get_runtimes(self, _: web.Request) -> web.Response:
         """Answer the names of the runtimes."""

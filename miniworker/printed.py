@@ -25,7 +25,7 @@ HIDDEN: Final = "***"
 ENOUGH: Final = "\n[this is more than is shown while it runs; the end is kept]\n"
 TOO_LONG: Final = f"[a word of more than {WORD_BYTES} bytes]".encode()
 
-_SPACE: Final = re.compile(rb"[ \t\r\n]")
+_SPACES: Final = (b" ", b"\t", b"\r", b"\n")
 _USER: Final = re.compile(r"://([^\s/\"'<>]+)@")
 _SECRET_NAME: Final = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|_AUTH", re.IGNORECASE)
 #: A shorter one would be found in innocent words.
@@ -59,11 +59,11 @@ class Printed:
 
     def take(self, data: bytes) -> None:
         """Take what was read; the word that it breaks off in waits for its rest."""
-        spaces = [match.end() for match in _SPACE.finditer(data)]
-        if not spaces:
+        last = max(map(data.rfind, _SPACES)) + 1
+        if last == 0:
             self._grow(data)
             return
-        first, last = spaces[0], spaces[-1]
+        first = min(at for at in map(data.find, _SPACES) if at >= 0) + 1
         begun = data[first - 1 : first] if self._is_skipping else self._word + data[:first]
         self._is_skipping, self._word = False, b""
         self._put(begun + data[first:last])

@@ -213,8 +213,6 @@ class Bundled(Message, frozen=True, kw_only=True):
     ticket: Number
     fault: Fault = Fault.NONE
     reason: Reason | None = None
-    #: What the installer printed (tail, 16 KiB), where there is no bundle.
-    log: str = ""
 
     def __post_init__(self) -> None:
         """A fault must be explained, for a user reads it; and only a fault."""

@@ -73,5 +73,4 @@ def _failed(bundle: Bundle, error: NoBundle) -> Bundled:
         ticket=bundle.ticket,
         fault=error.fault,
         reason=error.reason,
-        log=error.log,
     )

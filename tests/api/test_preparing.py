@@ -100,7 +100,7 @@ async def test_a_failed_install_changes_nothing_and_leaves_nothing() -> None:
         )
         bundle = await asked(worker)
         assert len(packages(room)) == 2
-        answer(worker, bundle, Fault.FUNCTION, reason=FAILED, log="all of it")
+        answer(worker, bundle, Fault.FUNCTION, reason=FAILED)
         status, body, _ = await other
         assert (status, body["error"]["code"]) == (400, "install_failed")
         assert body["error"]["message"] == FAILED.message
@@ -172,6 +172,35 @@ async def test_a_client_that_hangs_up_registers_nothing() -> None:
             answer(worker, bundle)
             await soon(lambda: packages(room) == [])
         assert (await room.ask("GET", "/functions"))[1] == []
+
+
+async def test_one_of_two_with_the_same_package_may_fail() -> None:
+    async with open_room() as room:
+        await ready_room(room)
+        worker = await room.worker()
+        requests = [begin(room), begin(room)]
+        bundles = [await asked(worker) for _ in requests]
+        answer(worker, bundles[0], Fault.FUNCTION, reason=FAILED)
+        done, _ = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+        assert [request.result()[0] for request in done] == [400]
+        assert len(packages(room)) == 1
+        answer(worker, bundles[1])
+        await asyncio.wait(requests)
+        assert {request.result()[0] for request in requests} == {400, 201}
+        assert len(packages(room)) == 1
+
+
+@pytest.mark.slow
+async def test_a_silent_installer_is_no_silent_answer() -> None:
+    async with open_room() as room:
+        await ready_room(room)
+        worker = await room.worker()
+        url = f"{room.url}{PATH}?prepare=true"
+        async with room.http.post(url, data=form(), headers=NDJSON) as response:
+            bundle = await asked(worker)
+            assert json.loads(await response.content.readline()) == {"log": ""}
+            answer(worker, bundle)
+            assert json.loads(await response.content.readline())["status"] == 201
 
 
 async def test_without_a_worker_it_says_what_can_be_done() -> None:

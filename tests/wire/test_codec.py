@@ -71,7 +71,7 @@ SAMPLES: list[tuple[Dialect[Message], Message]] = [
     (messages.FROM_WORKER, messages.BundleLog(session=1, ticket=2, text="é\n")),
     (
         messages.FROM_WORKER,
-        messages.Bundled(session=1, ticket=2, fault=Fault.FUNCTION, reason=REASON, log="no"),
+        messages.Bundled(session=1, ticket=2, fault=Fault.FUNCTION, reason=REASON),
     ),
     (messages.FROM_API, messages.Welcome(session=1, api="api", epoch="e", seq=4)),
     (messages.FROM_API, messages.Refuse(code="conflict", message="taken")),
