@@ -188,8 +188,7 @@ class Bundles:
             source = await self._get(
                 key, lambda own: self._lay(key, layer, spec, own), tape.write
             )
-            if (source / INSTALLED).is_dir():
-                await asyncio.to_thread(trees.link_tree, source / INSTALLED, place / INSTALLED)
+            await asyncio.to_thread(trees.link_tree, source / INSTALLED, place / INSTALLED)
         finally:
             self._cache.release(place.name)
 

@@ -38,8 +38,12 @@ def link_tree(source: Path, target: Path) -> None:
     """Make ``target`` a folder of the same files: the folders are new, the files shared.
 
     Both are sealed, so neither can be changed through the other; each may be removed alone.
+    No link is followed, the top itself included: an installer may have made it lead anywhere.
     """
-    shutil.copytree(source, target, symlinks=True, copy_function=_link)
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+    elif source.is_dir():
+        shutil.copytree(source, target, symlinks=True, copy_function=_link)
 
 
 def _link(source: str, target: str) -> str:

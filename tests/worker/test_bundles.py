@@ -27,12 +27,21 @@ PIP = "pip3 install -r requirements.txt"
 FAILED = Reason(code="install_failed", message="no such thing")
 
 
+def tiny(place: Path) -> None:
+    """Install what most tests want."""
+    (place / ".packages/bin").mkdir(parents=True)
+    (place / ".packages/tiny.py").write_text("VALUE = 42\n")
+    (place / ".packages/bin/tiny").write_text("#!/bin/sh\n")
+    (place / ".packages/link.py").symlink_to("tiny.py")
+
+
 class Node:
-    """A node's folder and its bundles; ``install`` is what the installer does next."""
+    """A node's folder and its bundles; ``fill`` is what the installer does."""
 
     def __init__(self, folder: NodeFolder, cache_bytes: int) -> None:
         self.folder = folder
         self.installed: list[Path] = []
+        self.fill: Callable[[Path], None] = tiny
         self.gate = asyncio.Event()
         self.gate.set()
         self.reason: Reason | None = None
@@ -50,15 +59,9 @@ class Node:
             raise error
         if self.reason is not None:
             return Built(reason=self.reason, fault=Fault.FUNCTION, log="begins\n")
-        self._fill(place)
+        self.fill(place)
         on_text("ends\n")
         return Built(reason=None)
-
-    def _fill(self, place: Path) -> None:
-        (place / ".packages/bin").mkdir(parents=True)
-        (place / ".packages/tiny.py").write_text("VALUE = 42\n")
-        (place / ".packages/bin/tiny").write_text("#!/bin/sh\n")
-        (place / ".packages/link.py").symlink_to("tiny.py")
 
     def spec(self, name: str, requirements: str = "tiny\n", dependencies: str = PIP) -> Spec:
         """Return a function whose package holds its name, with its package at hand."""
@@ -185,6 +188,43 @@ async def test_a_failed_set_poisons_nothing(tmp_path: Path) -> None:
         n.reason = None
         bundle = await n.bundles.acquire("c", n.spec("one"))
         assert (bundle / ".packages/tiny.py").exists()
+        await n.bundles.close()
+
+
+async def test_links_that_an_installer_made_are_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("of the host")
+    with node(tmp_path) as n:
+
+        def trap(place: Path) -> None:
+            (place / ".packages").symlink_to(secret)
+
+        n.fill = trap
+        one = await n.bundles.acquire("a", n.spec("one"))
+        # As it would be without a layer: whoever looks sees his own file system.
+        assert (one / ".packages").readlink() == secret
+        assert not list(one.rglob("key"))
+
+        def inner(place: Path) -> None:
+            (place / ".packages").mkdir()
+            (place / ".packages/folder").symlink_to(secret)
+            (place / ".packages/file").symlink_to(secret / "key")
+
+        n.fill = inner
+        two = await n.bundles.acquire("b", n.spec("two", "other\n"))
+        assert (two / ".packages/folder").readlink() == secret
+        assert (two / ".packages/file").readlink() == secret / "key"
+        await n.bundles.close()
+
+
+async def test_nothing_to_install_is_a_layer_too(tmp_path: Path) -> None:
+    with node(tmp_path) as n:
+        n.fill = lambda _: None
+        one = await n.bundles.acquire("a", n.spec("one", "# nothing\n"))
+        assert not (one / ".packages").exists()
+        await n.bundles.acquire("b", n.spec("two", "# nothing\n"))
+        assert len(n.installed) == 1
         await n.bundles.close()
 
 
