@@ -53,8 +53,15 @@ async def _streamed(
     # No one on the way may wait for a buffer to fill.
     response.headers.update({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
     texts: asyncio.Queue[str | None] = asyncio.Queue()
+    changing = asyncio.Event()
+
+    async def begin_change() -> web.Response:
+        _check_there(request)
+        changing.set()
+        return await change()
+
     await response.prepare(request)
-    work = spawn(_outcome(prepare, change, request, texts), "prepare a function")
+    work = spawn(_outcome(prepare, begin_change, texts), "prepare a function")
     try:
         while (text := await _next(texts)) is not None:
             await response.write(_line({"log": text}))
@@ -63,8 +70,9 @@ async def _streamed(
     except ConnectionError:
         log.info("%s: the client hung up", request.path)
     finally:
-        # If the client is gone nobody is left for whom to change anything.
-        work.cancel()
+        # If the client is gone nobody is left for whom to change anything; what has begun ends.
+        if not changing.is_set():
+            work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
     return response
@@ -79,22 +87,18 @@ async def _next(texts: asyncio.Queue[str | None]) -> str | None:
 
 
 async def _outcome(
-    prepare: Prepare,
-    change: Change,
-    request: web.Request,
-    texts: asyncio.Queue[str | None],
+    prepare: Prepare, change: Change, texts: asyncio.Queue[str | None]
 ) -> dict[str, Any]:
     """Return the last line: how it ended, in the shape that the plain answer has."""
     try:
         await prepare(texts.put_nowait)
-        _check_there(request)
         answer = await change()
         key = "function"
     except SkepError as error:
         answer, key = answer_of(error), "error"
     except Exception:
         # The answer has begun: there is no other place left to say so.
-        log.exception("%s failed", request.path)
+        log.exception("a change failed after its dependencies were installed")
         answer, key = answer_of(BUG), "error"
     finally:
         texts.put_nowait(None)

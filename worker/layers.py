@@ -19,8 +19,8 @@ from typing import Final, NoReturn
 Read = Callable[[str], bytes | None]
 
 MAX_FILES: Final = 32
-#: No quotes, expansions, redirections: words as they stand.
-_PLAIN: Final = re.compile(r"[\w./:=,@%+ \[\]-]+")
+#: No quotes, expansions, patterns, redirections: words as they stand.
+_PLAIN: Final = re.compile(r"[\w./:=,@%+ -]+")
 _PIP: Final = re.compile(r"pip3?(\.\d+)?|python3? -m pip")
 #: What ``python3 -m pip`` would run instead.
 _SHADOWS: Final = ("pip.py", "pip/__main__.py", "pip/__init__.py")
@@ -41,6 +41,8 @@ _VALUES: Final = frozenset(
         *("-f", "--find-links"),
     }
 )
+#: Their value may be a folder as well as a URL.
+_TO_PLACES: Final = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links")
 _ARCHIVE: Final = re.compile(r"\.(zip|whl|tar|tgz|tbz|txz|tlz|egg|(tar\.\w+))$", re.IGNORECASE)
 _VERSION: Final = r"(===?|[<>~!]=|[<>])\s*[\w.*+!-]+"
 _REQUIREMENT: Final = re.compile(
@@ -52,8 +54,15 @@ _COMMENT: Final = re.compile(r"(^|\s+)#.*$")
 #: Variables of a runtime that an installer may have without minding the package.
 _SAFE_ENV: Final = frozenset(
     {
-        *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_TRUSTED_HOST"),
-        *("PIP_NO_CACHE_DIR", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_PRE"),
+        *(
+            "PIP_NO_INDEX",
+            "PIP_TRUSTED_HOST",
+            "PIP_NO_CACHE_DIR",
+            "PIP_TIMEOUT",
+            "PIP_DEFAULT_TIMEOUT",
+            "PIP_RETRIES",
+            "PIP_PRE",
+        ),
         *("PIP_PREFER_BINARY", "PIP_ONLY_BINARY", "PIP_NO_BINARY", "PIP_NO_DEPS", "PIP_CERT"),
         *("PIP_PROXY", "PIP_CLIENT_CERT", "PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_INPUT"),
         *("PIP_QUIET", "PIP_VERBOSE", "PIP_PROGRESS_BAR", "PIP_ROOT_USER_ACTION"),
@@ -62,7 +71,12 @@ _SAFE_ENV: Final = frozenset(
     }
 )
 #: Safe as well if every place in them is a URL, or a path that is no package's.
-_PLACES: Final = frozenset({"PIP_FIND_LINKS", "PIP_CONSTRAINT", "PIP_CONFIG_FILE"})
+_PLACES: Final = frozenset(
+    {
+        *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"),
+        *("PIP_CONSTRAINT", "PIP_CONFIG_FILE"),
+    }
+)
 _UNSAFE_ENV: Final = re.compile(
     r"(PIP|PYTHON|LD|XDG)_?.*|PATH|HOME|TMPDIR|ENV|BASH_ENV|IFS|VIRTUAL_ENV|NETRC|SHELL"
 )
@@ -179,7 +193,7 @@ def _check_requirement(text: str) -> None:
 
 
 def _check_place(option: str, value: str, path: str) -> None:
-    if not value or (option in ("-f", "--find-links") and not _is_elsewhere(value, path)):
+    if not value or (option in _TO_PLACES and not _is_elsewhere(value, path)):
         raise _NoLayer
 
 

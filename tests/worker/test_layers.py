@@ -54,7 +54,7 @@ def found(
             "pip3 install -r requirements.txt -c constraints.txt",
             ["constraints.txt", "requirements.txt"],
         ),
-        ("pip3 install requests==2.31 flask[async]", []),
+        ("pip3 install requests==2.31 flask", []),
     ],
 )
 def test_commands_that_install_requirements_alone(command: str, files: list[str]) -> None:
@@ -85,6 +85,9 @@ def test_commands_that_install_requirements_alone(command: str, files: list[str]
         "pip3 install -f /ws/wheels -r requirements.txt",
         "pip3 install -f file:///ws/wheels -r requirements.txt",
         "pip3 install --find-links=wheels -r requirements.txt",
+        "pip3 install -i simple -r requirements.txt",
+        "pip3 install --extra-index-url=./simple -r requirements.txt",
+        "pip3 install flask[async]",
         "pip3 install --target lib -r requirements.txt",
         "pip3 install --isolated -r requirements.txt",
         "pip3 install --user -r requirements.txt",
@@ -149,6 +152,8 @@ def test_requirement_files_of_indexes_alone(requirements: str) -> None:
         "git+https://example.com/x.git#egg=x\n",
         "https://example.com/x.whl\n",
         "-f wheels\n",
+        "-i simple\n",
+        "--extra-index-url file:///ws/simple\n",
         "--find-links ./wheels\n",
         "--find-links=/ws/wheels\n",
         "-r missing.txt\n",
@@ -182,6 +187,8 @@ def test_what_is_not_text_or_shadows_pip_or_includes_itself() -> None:
     ("name", "value", "shared"),
     [
         ("PIP_INDEX_URL", "https://x.example/simple", True),
+        ("PIP_INDEX_URL", "simple", False),
+        ("PIP_EXTRA_INDEX_URL", "https://x.example file:///ws/simple", False),
         ("PIP_FIND_LINKS", "/opt/wheels https://x.example", True),
         ("PIP_FIND_LINKS", "/opt/wheels wheels", False),
         ("PIP_FIND_LINKS", "/ws/wheels", False),
