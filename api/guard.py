@@ -30,6 +30,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STATUS: Final = {
     "bad_request": 400,
     "unsafe_archive": 400,
+    "install_failed": 400,
     "unauthorized": 401,
     "forbidden": 403,
     "unknown_runtime": 404,
@@ -42,6 +43,8 @@ STATUS: Final = {
     "queue_full": 429,
     "no_worker": 503,
     "store_unavailable": 503,
+    "no_space": 503,
+    "no_sandbox": 503,
 }
 #: What aiohttp refuses by itself.
 _CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}

@@ -19,6 +19,7 @@ from api.assembly import Assembly, Whole
 from api.catalogue import Catalogue
 from api.courier import Courier
 from api.dispatch import Dispatch, Output
+from api.preparing import Preparing
 from api.roster import Roster, Session
 from api.store import boot_time
 from wire import codec
@@ -31,6 +32,8 @@ from wire.messages import (
     TOPIC_CANCEL,
     TOPIC_CATALOGUE,
     ApiHeartbeat,
+    Bundled,
+    BundleLog,
     Bye,
     Cancel,
     Credit,
@@ -73,6 +76,7 @@ class Hub:
         dispatch: Dispatch,
         catalogue: Catalogue,
         courier: Courier,
+        preparing: Preparing,
         assembly: Assembly,
         max_result: int,
         perform: Perform,
@@ -82,6 +86,7 @@ class Hub:
         self._dispatch = dispatch
         self._catalogue = catalogue
         self._courier = courier
+        self._preparing = preparing
         self._assembly = assembly
         self._max_result = max_result
         self._perform = perform
@@ -103,6 +108,8 @@ class Hub:
             Fetch: self._fetch,
             Sync: self._sync,
             Bye: self._bye,
+            BundleLog: self._ticket,
+            Bundled: self._ticket,
         }
 
     def __repr__(self) -> str:
@@ -234,6 +241,9 @@ class Hub:
         answer = self._catalogue.answer(session.number, sync.epoch, sync.seq, sync.keys)
         self.send(session, answer)
 
+    def _ticket(self, session: Session, message: BundleLog | Bundled, _: bytes) -> None:
+        self._preparing.heard(session, message)
+
     def _bye(self, session: Session, _: Bye, __: bytes) -> None:
         log.info("worker %s left", session.hello.name)
         self._close(session)
@@ -246,6 +256,7 @@ class Hub:
         self._liveness.forget(session.number)
         self._assembly.drop(session.number)
         self._courier.drop(session)
+        self._preparing.lost(session)
 
     def _tell(self, session: Session) -> None:
         session.told_bytes = session.received_bytes

@@ -142,6 +142,7 @@ async def serve(settings: Settings, started: Started, stop: asyncio.Event) -> No
         finally:
             # Refuse new requests, answer those that wait, then store and close.
             service.waiters.close()
+            service.preparing.close()
             await runner.cleanup()
             await service.stop()
     finally:

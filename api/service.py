@@ -27,6 +27,7 @@ from api.live import Live
 from api.meter import Meter
 from api.outbox import Outbox
 from api.packages import Packages
+from api.preparing import Preparing
 from api.recorder import Recorder
 from api.roster import Roster, Session
 from api.settings import Settings
@@ -92,6 +93,7 @@ class Service:
             on_durable=self._on_durable,
         )
         self.courier = Courier(self.packages.folder, self._params, self._send_counted)
+        self.preparing = Preparing(self.roster, self._send)
         self.hub = self._open_hub(context)
         self._past = past.Past()
         self._tasks: list[asyncio.Task[None]] = []
@@ -198,6 +200,7 @@ class Service:
             dispatch=self.dispatch,
             catalogue=self.catalogue,
             courier=self.courier,
+            preparing=self.preparing,
             # What may come beside a result: the params of a repeated one, and logs.
             assembly=Assembly(limits.result + limits.params + (1 << 20)),
             max_result=limits.result,
@@ -208,6 +211,9 @@ class Service:
     def _params(self, num: int, attempt: int) -> bytes | None:
         live = self.dispatch.calls.get(num)
         return live.params if live is not None and live.attempt == attempt else None
+
+    def _send(self, session: Session, message: Message) -> None:
+        self.hub.send(session, message)
 
     def _send_counted(self, session: Session, message: Message, payload: bytes) -> None:
         session.sent_bytes += len(payload)

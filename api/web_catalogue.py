@@ -18,6 +18,8 @@ from api.guard import json_response
 from api.moments import iso
 from api.pace import Pace, json_body
 from api.packages import Uploading
+from api.prepared import answer_prepared
+from api.preparing import OnText
 from api.queries import (
     DeleteQuery,
     FunctionPath,
@@ -33,7 +35,7 @@ from api.service import Service
 from api.uploads import read_upload
 from wire import records
 from wire.errors import UnknownFunction
-from wire.models import Function, Package
+from wire.models import Function, Package, Spec
 
 
 class CatalogueRoutes:
@@ -178,12 +180,18 @@ class CatalogueRoutes:
 
     async def _prepared(
         self,
-        _request: web.Request,
-        _function: Function,
+        request: web.Request,
+        function: Function,
         change: Callable[[], Awaitable[web.Response]],
     ) -> web.StreamResponse:
-        """Change the catalogue; what has to be ready before is made ready here, before."""
-        return await change()
+        """Have the function's bundle made on a node first, then change the catalogue."""
+        runtime = self._catalogue.runtime(function.runtime_name, function.project)
+        spec = Spec(function=function, runtime=runtime)
+
+        async def prepare(on_text: OnText) -> None:
+            await self._service.preparing.prepare(spec, on_text)
+
+        return await answer_prepared(request, prepare, change)
 
     def _shown(self, function: Function, status: int = 200) -> web.Response:
         return json_response(answers.function(function, self._count(function)), status)

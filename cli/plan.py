@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -44,6 +44,8 @@ class Settings:
     unfinished: Literal["requeue", "fail", "keep"] = "requeue"
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
+    #: Variables for the workers: how dependencies are installed.
+    builds: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class UpPlan:

@@ -91,7 +91,7 @@ async def running(
     targets = Targets(folder.run / FILE)
     plan = UpPlan(settings)
     folder.clear_run(plan.socket_names)
-    hive = UpHive(plan, targets, folder, screen, environment(token))
+    hive = UpHive(plan, targets, folder, screen, {**environment(token), **settings.builds})
     _on_signals(hive.ask_to_stop)
     watch = asyncio.create_task(_when(stop, hive.ask_to_stop), name="stop")
     hive.begin()

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from cli.building import build_environment, build_options
 from cli.folder import Folder, FolderInUse, default_folder
 from cli.options import Command
 from cli.plan import Settings
@@ -46,6 +47,7 @@ from wire.process import Started
               help="How much the processes write to DIR/logs.")  # fmt: skip
 @click.option("--log-format", default="text", show_default=True,
               type=click.Choice(FORMATS), help="Of each line in DIR/logs.")  # fmt: skip
+@build_options
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--lifeline-fd", type=int, hidden=True)
 def up(
@@ -53,11 +55,16 @@ def up(
     token: str | None,
     ready_fd: int | None,
     lifeline_fd: int | None,
+    index_url: str | None,
+    proxy: str | None,
+    ca_bundle: Path | None,
+    build_env: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Start a DB node, an api and workers; print where they are; stop all on Ctrl-C."""
     refuse_docker(options["sandbox"])
-    settings = Settings(**options)
+    builds = build_environment(index_url, proxy, ca_bundle, build_env)
+    settings = Settings(**options, builds=builds)
     check_host(settings, token)
     started = Started(
         process="up",

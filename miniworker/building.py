@@ -4,30 +4,42 @@ from __future__ import annotations
 
 from typing import Final
 
+from miniworker.printed import Printed, last_lines
 from wire import jobs
 from wire.codec import Message
 from wire.models import Fault, Reason, Status
 
-LOG_BYTES: Final = 16 << 10
+#: Where a driver that shows the pipe to a sandbox says what it is called there.
+PIPE_VARIABLE: Final = "SKEP_BUILD_LOG"
+#: As much of the command as a sentence bears.
+SHOWN_CHARS: Final = 200
 _NO_SPACE: Final = "No space left on device"
 
 
 def command(dependencies: str) -> str:
-    """Return the line that installs: all it prints is log, for its result is the bundle."""
-    return f"exec 1>&2; {dependencies or 'true'}"
+    """Return the line that installs: all it prints is log, for its result is the bundle.
+
+    The log goes to the pipe that is read while it runs; where no pipe can be shown to the
+    sandbox, to stderr, which is told at the end.
+    """
+    pipe = f'"${PIPE_VARIABLE}"'
+    first = f"if [ -p {pipe} ] && [ -w {pipe} ]; then exec >>{pipe} 2>&1; else exec 1>&2; fi"
+    return f"{first}; unset {PIPE_VARIABLE}; {dependencies or 'true'}"
 
 
-def built(end: Message, payload: bytes) -> jobs.Built:
+def built(end: Message, payload: bytes, dependencies: str, printed: Printed) -> jobs.Built:
     """Return the BUILT that this end of the one attempt amounts to."""
     if isinstance(end, jobs.Done):
-        return _ended(end, payload)
+        # Its result is empty, since all is log; a result there would be noise.
+        printed.take(payload[end.sizes[0] :])
+        printed.end()
+        return _ended(end, dependencies, printed)
     reason = end.reason if isinstance(end, jobs.Broken) else _HANDED_BACK
-    return jobs.Built(reason=reason, fault=Fault.NODE)
+    return jobs.Built(reason=reason, fault=Fault.NODE, log=printed.tail)
 
 
-def _ended(done: jobs.Done, payload: bytes) -> jobs.Built:
-    # Its result is empty, since all is printed to stderr; a result there would be noise.
-    text = payload[done.sizes[0] :][-LOG_BYTES:].decode(errors="replace")
+def _ended(done: jobs.Done, dependencies: str, printed: Printed) -> jobs.Built:
+    text = printed.tail
     status, reason = done.outcome.status, done.outcome.reason
     if reason is None:
         return jobs.Built(reason=None, log=text)
@@ -36,8 +48,18 @@ def _ended(done: jobs.Done, payload: bytes) -> jobs.Built:
         return jobs.Built(reason=full, fault=Fault.NODE, log=text)
     if status in (Status.LOST, Status.CANCELLED):
         return jobs.Built(reason=reason, fault=Fault.NODE, log=text)
-    failed = Reason(code="install_failed", message=f"dependencies: {reason.message}")
+    message = _explained(printed.mask(dependencies), printed.mask(reason.message), text)
+    failed = Reason(code="install_failed", message=message)
     return jobs.Built(reason=failed, fault=Fault.FUNCTION, log=text)
+
+
+def _explained(dependencies: str, how: str, text: str) -> str:
+    shown = " ".join(dependencies.split())
+    if len(shown) > SHOWN_CHARS:
+        shown = shown[:SHOWN_CHARS] + " …"
+    lines = last_lines(text)
+    told = f"its last lines:\n{lines}" if lines else "it printed nothing"
+    return f"the dependencies were not installed: `{shown}`: {how}; {told}"
 
 
 _HANDED_BACK: Final = Reason(code="no_sandbox", message="the sandbox died before the build")

@@ -21,17 +21,11 @@ from typing import Final
 import msgspec
 
 from miniworker import kernel, layout, processes, rlimits
+from miniworker.building import PIPE_VARIABLE
 from miniworker.sandbox import SOCKET_NAME, NoSandbox, Plan
 from miniworker.tools import AGENTS
+from miniworker.watching import PIPE_NAME
 
-#: Passed on to a build: how this host reaches package indexes (docs/architecture.md).
-FOR_BUILDS: Final = ("PIP_", "SSL_CERT_", "NPM_CONFIG_", "COMPOSER_")
-FOR_BUILDS_TOO: Final = frozenset(
-    {
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY"),
-        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
-    }
-)
 #: Agents whose part the python agent's command mode takes while they have no file.
 COMMANDS_BY_PYTHON: Final = frozenset({"python", "none", "node", "php", "shell"})
 
@@ -74,9 +68,11 @@ class ConfinedSandbox:
             path=plan.spec.runtime.path,
             build=plan.build,
         )
-        passed = _for_builds(os.environ) if plan.build else {}
-        self.env: Mapping[str, str] = passed | layout.environment(self._places)
-        self._extra = _files_named(passed)
+        self.env: Mapping[str, str] = {**plan.env, **layout.environment(self._places)}
+        if plan.build:
+            pipe = f"{self._places.sockets}/{PIPE_NAME}"
+            self.env = {**self.env, PIPE_VARIABLE: pipe}
+        self._extra = _files_named(plan.env)
 
     def __repr__(self) -> str:
         return f"<ConfinedSandbox by {self._settings.level}, pid {self._pid}, uid {self._uid}>"
@@ -234,17 +230,9 @@ def drop(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def _for_builds(env: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in env.items()
-        if name.upper().startswith(FOR_BUILDS) or name.upper() in FOR_BUILDS_TOO
-    }
-
-
 def _files_named(env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files and folders that passed-on settings name, to be shown to a build."""
-    words = [word for value in env.values() for word in value.split()]
+    words = dict.fromkeys(word for value in env.values() for word in value.split())
     return tuple(w for w in words if w.startswith("/") and layout.needs_bind(w))
 
 

@@ -150,15 +150,16 @@ def bwrap(view: View, program: str, command: list[str]) -> list[str]:
     argv += _bwrap_namespaces(view)
     for name in SYSTEM:
         argv += _bwrap_system(Path("/", name))
-    for folder in _parents(view):
-        # bwrap makes them itself too, but passable for root alone.
-        argv += ["--perms", "0755", "--dir", folder]
-    for source, target in view.read_only():
-        argv += ["--ro-bind", source, target]
+    argv += _bwrap_parents([target for _, target in view.writable()])
+    argv += _bwrap_parents([*view.memory_folders(), "/var/tmp"])  # noqa: S108 - inside
     for source, target in view.writable():
         argv += ["--bind", source, target]
     for target in view.memory_folders():
         argv += ["--perms", "1777", "--size", str(view.tmpfs_bytes), "--tmpfs", target]
+    # Last, for what is shown may lie in a folder that is writable, such as /tmp.
+    argv += _bwrap_parents([target for _, target in view.read_only()])
+    for source, target in view.read_only():
+        argv += ["--ro-bind", source, target]
     argv += ["--perms", "1777", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108
     argv += ["--symlink", "/tmp", "/var/tmp"]  # noqa: S108 - inside
     # These two are in memory, unlimited, and the user's own where bwrap runs as a user.
@@ -175,12 +176,12 @@ def _bwrap_namespaces(view: View) -> list[str]:
     return [*argv, "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
 
 
-def _parents(view: View) -> list[str]:
-    """Return every folder above what is shown, the outermost first."""
-    targets = [target for _, target in (*view.read_only(), *view.writable())]
-    paths = [Path(target) for target in (*targets, *view.memory_folders(), "/var/tmp")]  # noqa: S108
-    above = [str(parent) for path in paths for parent in reversed(path.parents)]
-    return [folder for folder in dict.fromkeys(above) if folder != "/"]
+def _bwrap_parents(targets: list[str]) -> list[str]:
+    """Make every folder above what is shown, the outermost first."""
+    above = [str(parent) for path in targets for parent in reversed(Path(path).parents)]
+    folders = [folder for folder in dict.fromkeys(above) if folder != "/"]
+    # bwrap makes them itself too, but passable for root alone.
+    return [word for folder in folders for word in ("--perms", "0755", "--dir", folder)]
 
 
 def _bwrap_system(path: Path) -> list[str]:
@@ -209,13 +210,14 @@ def enter(view: View, root: Path) -> None:
     _memory(root, "mode=0755,size=4m", kernel.NO_SUID | kernel.NO_DEV)
     for name in SYSTEM:
         _system(Path("/", name), root)
-    for source, target in view.read_only():
-        _bind(source, _inside(root, target))
     for source, target in view.writable():
         _bind(source, _inside(root, target), read_only=False)
     for target in view.memory_folders():
         options = f"mode=1777,size={view.tmpfs_bytes}"
         _memory(_inside(root, target), options, kernel.NO_SUID | kernel.NO_DEV)
+    # After them, for what is shown may lie in a folder that is writable, such as /tmp.
+    for source, target in view.read_only():
+        _bind(source, _inside(root, target))
     _special(root)
     os.chdir(root)
     kernel.mount(".", "/", flags=kernel.MOVE)
@@ -260,7 +262,7 @@ def _bind(source: str, target: Path, *, read_only: bool = True) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if Path(source).is_dir():
         target.mkdir(exist_ok=True)
-    else:
+    elif not target.exists():
         target.touch()
     kernel.mount(source, str(target), flags=kernel.BIND | kernel.RECURSIVE)
     if read_only:

@@ -11,7 +11,7 @@ import os
 import select
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ import zmq
 
 from miniworker import agent, confined, fake
 from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Tell
-from miniworker.building import built, command
+from miniworker.builder import Builder
 from miniworker.handed import Handed
 from miniworker.opening import Opened, open_sandbox
 from miniworker.sandbox import Driver, NoSandbox, Plan
@@ -55,7 +55,7 @@ class Miniworker:
         self._opened: Opened | None = None
         self._spec: Spec | None = None
         #: Set while the bundle is built: the one attempt is the dependencies command.
-        self._building: jobs.Build | None = None
+        self._building: Builder | None = None
         self._ended = False
 
     def __repr__(self) -> str:
@@ -84,6 +84,8 @@ class Miniworker:
     def _turn(self) -> None:
         self._read_worker()
         self._do(self._attempts.tick(time.monotonic()))
+        if self._building is not None:
+            self._tell_all(self._building.due(time.monotonic()))
         if self._may_sleep():
             for fd, _ in self._poll.poll(self._wait_ms()):
                 self._read_agent(fd)
@@ -93,7 +95,9 @@ class Miniworker:
         return not self._ended and not int(self._socket.EVENTS) & zmq.POLLIN
 
     def _wait_ms(self) -> float | None:
-        at = self._attempts.wake_at()
+        building = self._building
+        times = (self._attempts.wake_at(), building.wake_at() if building else None)
+        at = min((time for time in times if time is not None), default=None)
         return None if at is None else max(0.0, at - time.monotonic()) * 1000 + 1
 
     # --- the worker --------------------------------------------------------------------
@@ -136,6 +140,10 @@ class Miniworker:
             return
         self._do(self._attempts.job(job, params, now))
 
+    def _tell_all(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self._tell(message)
+
     def _tell(self, message: Message, payload: bytes = b"") -> None:
         self._socket.send_multipart(encode(message, payload))
 
@@ -154,14 +162,19 @@ class Miniworker:
         self._tell(jobs.Ready(key=message.spec.key, took_ms=took_ms, load_ms=load_ms))
 
     def _build(self, message: jobs.Build) -> None:
-        bundle = Path(message.bundle)
-        plan = Plan(spec=message.spec, bundle=bundle, folder=self._folder, build=True)
         try:
-            self._open(plan, command(message.spec.runtime.dependencies))
+            building = Builder(message, self._folder)
         except NoSandbox as error:
             self._tell(jobs.Built(reason=error.reason, fault=error.fault))
             return
-        self._building = message
+        try:
+            self._open(building.plan, building.command)
+        except NoSandbox as error:
+            building.close()
+            self._tell(jobs.Built(reason=error.reason, fault=error.fault))
+            return
+        self._building = building
+        self._poll.register(building.fileno(), select.POLLIN)
         job = jobs.Job(call=1, attempt=1, timeout_ms=message.timeout_ms)
         self._do(self._attempts.job(job, b"", time.monotonic()))
 
@@ -184,6 +197,9 @@ class Miniworker:
     # --- the agent ---------------------------------------------------------------------
 
     def _read_agent(self, fd: int) -> None:
+        if self._building is not None and fd == self._building.fileno():
+            self._building.read()
+            return
         opened = self._opened
         if opened is None or fd not in (opened.control.fileno(), opened.data.fileno()):
             return
@@ -266,11 +282,13 @@ class Miniworker:
 
     def _report_build(self, message: Message, payload: bytes) -> None:
         """Translate the end of the one attempt into BUILT; the bundle is sealed first."""
-        if self._building is None or isinstance(message, jobs.Heartbeat):
+        building = self._building
+        if building is None or isinstance(message, jobs.Heartbeat):
             return
         self._building = None
         self._close()
-        self._tell(built(message, payload))
+        self._poll.unregister(building.fileno())
+        self._tell_all(building.end(message, payload))
 
     def _close(self) -> bool:
         """End the sandbox; return whether the kernel counted it out of memory."""
@@ -283,6 +301,8 @@ class Miniworker:
 
     def _end(self) -> None:
         self._close()
+        if self._building is not None:
+            self._building.close()
         self._socket.close(linger=LINGER_MS)
         self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -7,7 +7,7 @@ the same seven members. A driver makes exactly one sandbox and knows nothing of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -49,6 +49,8 @@ class Plan:
     #: Of the miniworker alone; it is removed with it.
     folder: Path
     build: bool = False
+    #: Of a build: how it reaches package indexes. Files named here are shown to it.
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def network(self) -> bool:

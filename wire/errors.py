@@ -115,6 +115,24 @@ class NoWorker(SkepError):
     code = "no_worker"
 
 
+class InstallFailed(SkepError):
+    """The dependencies of a function could not be installed, wherever that is tried."""
+
+    code = "install_failed"
+
+
+class NoSpace(SkepError):
+    """The disk of a node is full."""
+
+    code = "no_space"
+
+
+class NoSandbox(SkepError):
+    """A node could not make a sandbox, or what goes into it."""
+
+    code = "no_sandbox"
+
+
 class StoreUnavailable(SkepError):
     """The DB node does not answer, so nothing can be promised."""
 
@@ -145,6 +163,9 @@ BY_CODE: dict[str, type[SkepError]] = {
         UnsupportedArchive,
         QueueFull,
         NoWorker,
+        InstallFailed,
+        NoSpace,
+        NoSandbox,
         StoreUnavailable,
         StaleEpoch,
     )

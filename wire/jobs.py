@@ -77,6 +77,13 @@ class Broken(Message, frozen=True, kw_only=True):
     log: str = ""
 
 
+class Printed(Message, frozen=True, kw_only=True):
+    """What the installer of a bundle printed since the last one, without secrets."""
+
+    KIND: ClassVar[int] = 80
+    text: str
+
+
 class Heartbeat(Message, frozen=True, kw_only=True):
     """Alive, while a call runs (an idle miniworker is judged by its pid alone)."""
 
@@ -102,6 +109,8 @@ class Build(Message, frozen=True, kw_only=True):
     spec: Spec
     bundle: str
     timeout_ms: Number
+    #: How it reaches package indexes: proxies, certificates, credentials.
+    env: dict[str, str] = {}
 
 
 class Specialise(Message, frozen=True, kw_only=True):
@@ -145,7 +154,16 @@ class Stop(Message, frozen=True, kw_only=True):
 
 
 FROM_MINIWORKER: Final = Dialect[Message](
-    "miniworker to worker", Up, Ready, Returned, Done, Built, Broken, Heartbeat, Dropped
+    "miniworker to worker",
+    Up,
+    Ready,
+    Returned,
+    Done,
+    Built,
+    Broken,
+    Printed,
+    Heartbeat,
+    Dropped,
 )
 TO_MINIWORKER: Final = Dialect[Message](
     "worker to miniworker", Build, Specialise, Job, Cancel, Recall, Stop

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from wire.codec import Dialect, Message
-from wire.models import Count, Fault, Item, Name, Number, Reason, Status, Warmth
+from wire.models import Count, Fault, Item, Name, Number, Reason, Spec, Status, Warmth
 
 #: Params, results and logs up to this travel inline; larger ones in chunks.
 INLINE_BYTES: Final = 1 << 20
@@ -230,6 +230,30 @@ class Bye(Message, frozen=True, kw_only=True):
     session: Number
 
 
+class BundleLog(Message, frozen=True, kw_only=True):
+    """What the installer of a bundle printed, while it runs; from its beginning."""
+
+    KIND: ClassVar[int] = 16
+    session: Number
+    ticket: Number
+    text: str
+
+
+class Bundled(Message, frozen=True, kw_only=True):
+    """The bundle of a ticket is made, or there is none for ``reason``."""
+
+    KIND: ClassVar[int] = 17
+    session: Number
+    ticket: Number
+    fault: Fault = Fault.NONE
+    reason: Reason | None = None
+
+    def __post_init__(self) -> None:
+        """A fault must be explained, for a user reads it; and only a fault."""
+        if (self.fault is Fault.NONE) != (self.reason is None):
+            raise ValueError("a BUNDLED has a reason if and only if it has a fault")
+
+
 # --- api to worker -------------------------------------------------------------------
 
 
@@ -338,6 +362,17 @@ class Chunk(Message, frozen=True, kw_only=True):
     error: Reason | None = None
 
 
+class Bundle(Message, frozen=True, kw_only=True):
+    """Make the bundle of a spec that is not in the catalogue (yet); begin nothing."""
+
+    KIND: ClassVar[int] = 48
+    session: Number
+    #: Of the api's choice; the answers name it.
+    ticket: Number
+    #: Its revision does not matter: a bundle does not depend on it.
+    spec: Spec
+
+
 class ApiHeartbeat(Message, frozen=True, kw_only=True):
     """Alive, once a second or after 2 MiB received; heals a lost last publication."""
 
@@ -360,6 +395,8 @@ FROM_WORKER: Final = Dialect[Message](
     Fetch,
     Sync,
     Bye,
+    BundleLog,
+    Bundled,
 )
 FROM_API: Final = Dialect[Message](
     "api to worker",
@@ -372,5 +409,6 @@ FROM_API: Final = Dialect[Message](
     Cancel,
     Recorded,
     Chunk,
+    Bundle,
     ApiHeartbeat,
 )

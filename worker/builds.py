@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from wire.codec import Message
 from wire.counting import Buckets
 from wire.models import Fault, Reason, Spec
 from worker.minis import Minis
+from worker.tape import OnText
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +31,16 @@ class Build:
 
     order: jobs.Build
     built: asyncio.Future[jobs.Built]
+    on_text: OnText
 
 
 class Builds:
     """The builds under way, by miniworker."""
 
-    def __init__(self, minis: Minis, limit_s: float) -> None:
+    def __init__(self, minis: Minis, limit_s: float, env: Mapping[str, str]) -> None:
         self._minis = minis
         self._limit_s = limit_s
+        self._env = dict(env)
         self._builds: dict[str, Build] = {}
         self._begun = 0
         #: How they ended, and how long they took.
@@ -49,10 +53,13 @@ class Builds:
     def __len__(self) -> int:
         return len(self._builds)
 
-    async def build(self, spec: Spec, bundle: Path) -> jobs.Built:
-        """Run the dependencies command in a bundle; return how that ended."""
+    async def build(self, spec: Spec, bundle: Path, on_text: OnText) -> jobs.Built:
+        """Run the dependencies command in a bundle; return how that ended.
+
+        ``on_text`` hears what it prints while it runs.
+        """
         begun = time.monotonic()
-        built = await self._run(spec, bundle)
+        built = await self._run(spec, bundle, on_text)
         self._note(spec, built, time.monotonic() - begun)
         return built
 
@@ -67,12 +74,13 @@ class Builds:
             why = built.reason.message[:200]
             log.info("dependencies not installed in %.1f s: %s", took_s, why, extra=told)
 
-    async def _run(self, spec: Spec, bundle: Path) -> jobs.Built:
+    async def _run(self, spec: Spec, bundle: Path, on_text: OnText) -> jobs.Built:
         self._begun += 1
         name = f"b{self._begun}"
         timeout_ms = int(self._limit_s * 1000)
-        order = jobs.Build(spec=spec, bundle=str(bundle), timeout_ms=timeout_ms)
-        build = self._builds[name] = Build(order, asyncio.get_running_loop().create_future())
+        order = jobs.Build(spec=spec, bundle=str(bundle), timeout_ms=timeout_ms, env=self._env)
+        built_: asyncio.Future[jobs.Built] = asyncio.get_running_loop().create_future()
+        build = self._builds[name] = Build(order, built_, on_text)
         self._minis.spawn(name)
         built: jobs.Built | None = None
         try:
@@ -91,6 +99,8 @@ class Builds:
         match message:
             case jobs.Up() if build:
                 self._minis.tell(name, build.order)
+            case jobs.Printed(text=text) if build:
+                build.on_text(text)
             case jobs.Built() if build and not build.built.done():
                 build.built.set_result(message)
             case jobs.Broken() if build and not build.built.done():

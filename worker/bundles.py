@@ -1,238 +1,233 @@
-"""Packages fetched and bundles made, once each however many sandboxes wait for them.
+"""Bundles made, once each however many sandboxes wait for them.
 
-A package is a file named by its sha256; a bundle is a folder with a name nobody can guess,
-made in its final place (what installers write may name it) and whole only when its marker
-says so. Bundles in use are counted by sandbox; the others go when the cache is too large.
+A bundle is made in its final place (what installers write may name it): the package unpacked,
+then the dependencies installed in it, or put there from a layer that several bundles share.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import logging
-import os
 import secrets
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from wire import archive
-from wire.errors import SkepError
 from wire.jobs import Built
-from wire.models import Fault, Package, Reason, Spec
+from wire.models import Package, Spec
 from wire.process import spawn
+from worker import trees
 from worker.actions import Step
-from worker.fetcher import Fetcher, NotFetched
+from worker.cache import Cache, Marker
+from worker.failures import NO_SPACE, NoBundle, explain
+from worker.fetcher import Fetcher
 from worker.flights import Flights
 from worker.folder import NodeFolder
+from worker.layers import Layer, layer_of
+from worker.packages import Packages
+from worker.reach import what_is_found
+from worker.tape import OnText, Tape
 
 log = logging.getLogger(__name__)
 
-MAX_PACKAGE_BYTES: Final = 1 << 30
 PARALLEL: Final = 2
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_NO_SPACE: Final = "no_space"
+#: Where pip puts what it installs, in the runtime's path (the miniworker's PIP_TARGET).
+INSTALLED: Final = ".packages"
 
-
-class NoBundle(Exception):
-    """There will be no bundle, and whose fault that is."""
-
-    def __init__(self, fault: Fault, reason: Reason, log: str = "") -> None:
-        super().__init__(reason.message)
-        self.fault = fault
-        self.reason = reason
-        self.log = log
-
-
-class Marker(msgspec.Struct, frozen=True):
-    """What the marker of a whole bundle says; its time of change is that of its last use."""
-
-    key: str
-    bytes: int
+Build = Callable[[Spec, Path, OnText], Awaitable[Built]]
 
 
 class Bundles:
-    """The cache of one node."""
+    """All bundles of one node, whole or being made."""
 
     def __init__(
         self,
         folder: NodeFolder,
         fetcher: Fetcher,
-        build: Callable[[Spec, Path], Awaitable[Built]],
+        build: Build,
         cache_bytes: int,
+        build_env: Mapping[str, str],
     ) -> None:
         self._folder = folder
-        self._fetcher = fetcher
         self._build = build
-        self._cache_bytes = cache_bytes
-        self._bundle_flights = Flights()
-        self._package_flights = Flights()
-        #: Packages that are being unpacked.
-        self._reading: list[str] = []
-        self._users: dict[str, str] = {}
-        self._whole = _read_markers(folder)
+        self._build_env = build_env
+        self._packages = Packages(folder, fetcher)
         #: What making each bundle took, of those made in this life.
         self._steps: dict[str, list[Step]] = {}
+        self._cache = Cache(folder, cache_bytes, self._evicted)
+        self._flights = Flights()
+        #: What the installers of flights print, by key.
+        self._tapes: dict[str, Tape] = {}
         self._building = asyncio.Semaphore(PARALLEL)
-        #: Bundles asked for that were there or not; things removed to make room.
-        self.hits = self.misses = self.evicted = 0
+        #: Bundles asked for that were there or not.
+        self.hits = self.misses = 0
 
     def __repr__(self) -> str:
-        return f"<Bundles: {len(self._whole)} whole, {len(self._bundle_flights)} being made>"
+        return f"<Bundles: {self._cache!r}, {len(self._flights)} being made>"
 
-    async def acquire(self, user: str, spec: Spec) -> Path:
+    async def acquire(self, user: str, spec: Spec, on_text: OnText | None = None) -> Path:
         """Return the bundle of this revision, made if need be; ``user`` counts as using it.
+
+        ``on_text`` hears what its installer prints, from the beginning.
 
         Raises:
             NoBundle: it cannot be had.
         """
-        key = bundle_key(spec)
-        self._users[user] = key
-        name = self._whole.get(key)
-        self.hits += name is not None
-        self.misses += name is None
-        if name is not None:
-            (self._folder.whole / name).touch()
-            return self._folder.bundles / name
-        return await self._bundle_flights.join(key, lambda: self._fly(key, spec))
+        key = bundle_key(spec, self._build_env)
+        self._cache.use(user, key)
+        is_there = self._cache.find(key) is not None
+        self.hits += is_there
+        self.misses += not is_there
+        return await self._get(key, lambda tape: self._fly(key, spec, tape), on_text)
 
     def steps(self, spec: Spec) -> tuple[Step, ...]:
         """Return what making the bundle of a revision took; nothing if it was there."""
-        return tuple(self._steps.get(bundle_key(spec), ()))
+        return tuple(self._steps.get(bundle_key(spec, self._build_env), ()))
+
+    @property
+    def evicted(self) -> int:
+        """Return how many things were removed to make room."""
+        return self._cache.evicted
 
     def release(self, user: str) -> None:
         """Count a user no more."""
-        if self._users.pop(user, None) is not None:
-            spawn(self._trim(self._cache_bytes), "trimming the cache")
+        if self._cache.release(user):
+            spawn(self._cache.trim(), "trimming the cache")
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._bundle_flights.close()
-        await self._package_flights.close()
+        await self._flights.close()
+        await self._packages.close()
 
-    async def _fly(self, key: str, spec: Spec) -> Path:
-        async with self._building:
-            name = await self._make_or_clear(key, spec)
-        self._whole[key] = name
-        await self._trim(self._cache_bytes)
-        return self._folder.bundles / name
+    def _evicted(self, key: str) -> None:
+        self._steps.pop(key, None)
 
-    async def _make_or_clear(self, key: str, spec: Spec) -> str:
+    async def _get(
+        self, key: str, make: Callable[[Tape], Awaitable[Path]], on_text: OnText | None
+    ) -> Path:
+        """Return what is of a key, or make it with whoever else wants it."""
+        found = self._cache.find(key)
+        if found is not None:
+            return found
+        tape = self._tapes.setdefault(key, Tape())
+        if on_text is not None:
+            tape.listen(on_text)
+        try:
+            return await self._flights.join(key, lambda: self._taped(key, make))
+        finally:
+            if on_text is not None:
+                tape.leave(on_text)
+
+    async def _taped(self, key: str, make: Callable[[Tape], Awaitable[Path]]) -> Path:
+        try:
+            return await make(self._tapes[key])
+        finally:
+            del self._tapes[key]
+
+    async def _fly(self, key: str, spec: Spec, tape: Tape) -> Path:
+        package = spec.function.package
+        # Kept until the end: making room must not take what is needed to try again.
+        with self._cache.reading(package.sha256 if package else ""):
+            async with self._building:
+                path = await self._make_or_clear(key, spec, tape)
+        await self._cache.trim()
+        return path
+
+    async def _make_or_clear(self, key: str, spec: Spec, tape: Tape) -> Path:
         """Make it; when the disk is full, make room once and try once more."""
         try:
-            return await self._make(key, spec)
+            return await self._make(key, lambda place: self._fill(place, spec, tape))
         except NoBundle as error:
-            if error.reason.code != _NO_SPACE:
+            if error.reason.code != NO_SPACE:
                 raise
         log.warning("the disk is full: evicting what is not in use")
-        await self._trim(0)
-        return await self._make(key, spec)
+        await self._cache.trim(0)
+        return await self._make(key, lambda place: self._fill(place, spec, tape))
 
-    async def _make(self, key: str, spec: Spec) -> str:
+    async def _make(self, key: str, fill: Callable[[Path], Awaitable[Marker]]) -> Path:
         name = secrets.token_hex(16)
         place = self._folder.bundles / name
         try:
-            await self._fill(place, spec)
-            await asyncio.to_thread(self._mark, name, key)
+            marker = await fill(place)
+            self._cache.keep(name, msgspec.structs.replace(marker, key=key))
         except BaseException as error:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
-            raise _explain(error) from error
-        return name
+            raise explain(error) from error
+        return place
 
-    async def _fill(self, place: Path, spec: Spec) -> None:
+    async def _fill(self, place: Path, spec: Spec, tape: Tape) -> Marker:
         package = spec.function.package
-        steps = self._steps[bundle_key(spec)] = []
+        steps = self._steps[bundle_key(spec, self._build_env)] = []
         if package is None:
             await asyncio.to_thread(place.mkdir)
         else:
             with _noted(steps, "fetch"):
                 await self._unpack(package, place)
+        with _noted(steps, "install"):
+            return await self._fill_installed(place, spec, tape)
+
+    async def _fill_installed(self, place: Path, spec: Spec, tape: Tape) -> Marker:
+        layer = await asyncio.to_thread(self._layer_of, place, spec)
+        if layer is None:
+            await self._install(place, spec, tape)
+            return Marker("", await asyncio.to_thread(trees.tree_bytes, place))
+        size = await asyncio.to_thread(trees.tree_bytes, place)
+        key = layer_key(layer, spec, self._build_env)
+        await self._put_layer(key, layer, place, spec, tape)
+        return Marker("", size, key)
+
+    async def _unpack(self, package: Package, place: Path) -> None:
+        file = await self._packages.file(package)
+        await asyncio.to_thread(archive.unpack, file, place)
+
+    async def _install(self, place: Path, spec: Spec, tape: Tape) -> None:
         if not spec.runtime.dependencies:
             return
-        with _noted(steps, "install"):
-            built = await self._build(spec, place)
+        built = await self._build(spec, place, tape.write)
         if built.reason is not None:
             raise NoBundle(built.fault, built.reason, built.log)
 
-    async def _unpack(self, package: Package, place: Path) -> None:
-        self._reading.append(package.sha256)
+    # --- layers ---
+
+    def _layer_of(self, place: Path, spec: Spec) -> Layer | None:
+        if (place / INSTALLED).is_symlink() or (place / INSTALLED).exists():
+            return None
+        env = {**self._build_env, **spec.runtime.env}
+        return layer_of(
+            spec.runtime.dependencies,
+            spec.runtime.path,
+            env,
+            lambda name: trees.read_inside(place, name),
+        )
+
+    async def _put_layer(
+        self, key: str, layer: Layer, place: Path, spec: Spec, tape: Tape
+    ) -> None:
+        """Have the layer made if need be, and its files in this bundle."""
+        self._cache.use(place.name, key)
         try:
-            sha256 = package.sha256
-            file = await self._package_flights.join(sha256, lambda: self._package(package))
-            await asyncio.to_thread(archive.unpack, file, place)
-        finally:
-            self._reading.remove(package.sha256)
-
-    async def _package(self, package: Package) -> Path:
-        """Return the file of a package; fetched, and hashed as a whole, at most twice."""
-        path = self._folder.packages / package.sha256
-        if path.exists():
-            path.touch()
-            return path
-        for _ in range(2):
-            part = path.with_suffix(f".{secrets.token_hex(4)}.part")
-            try:
-                await self._fetch(package, part)
-                if await asyncio.to_thread(_sha256, part) == package.sha256:
-                    part.rename(path)
-                    return path
-            finally:
-                part.unlink(missing_ok=True)
-            log.warning("package %s arrived damaged", package.sha256)
-        message = f"package {package.sha256} arrived damaged, twice"
-        raise NoBundle(Fault.NODE, Reason(code="no_sandbox", message=message))
-
-    async def _fetch(self, package: Package, part: Path) -> None:
-        with part.open("wb") as file:
-
-            def store(piece: bytes) -> None:
-                file.write(piece)
-
-            await self._fetcher.fetch(
-                "package", package.sha256, store, limit=max(package.size, 1)
+            source = await self._get(
+                key, lambda own: self._lay(key, layer, spec, own), tape.write
             )
+            await asyncio.to_thread(trees.link_tree, source / INSTALLED, place / INSTALLED)
+        finally:
+            self._cache.release(place.name)
 
-    # --- the cache ---
+    async def _lay(self, key: str, layer: Layer, spec: Spec, tape: Tape) -> Path:
+        # Who waits for it holds one of the places to build; it needs no second one.
+        async def fill(place: Path) -> Marker:
+            await asyncio.to_thread(trees.write_files, place, layer.files)
+            await self._install(place, spec, tape)
+            return Marker("", await asyncio.to_thread(trees.tree_bytes, place))
 
-    def _mark(self, name: str, key: str) -> None:
-        """Say that a bundle is whole."""
-        size = _tree_bytes(self._folder.bundles / name)
-        temp = self._folder.whole / f"{name}.new"
-        temp.write_bytes(msgspec.json.encode(Marker(key, size)))
-        temp.rename(self._folder.whole / name)
-
-    async def _trim(self, keep_bytes: int) -> None:
-        """Remove what was unused longest until the rest is small enough.
-
-        What goes is chosen and hidden at once, on the loop: nobody can acquire it meanwhile.
-        """
-        used = {self._whole.get(key) for key in self._users.values()} | {*self._reading}
-        sizes = {path: path.stat().st_size for path in _plain(self._folder.packages)}
-        sizes |= {path: _marker(path).bytes for path in _plain(self._folder.whole)}
-        total = sum(sizes.values())
-        for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
-            if total <= keep_bytes:
-                return
-            if path.name not in used:
-                total -= sizes[path]
-                self.evicted += 1
-                await self._remove(path)
-
-    async def _remove(self, path: Path) -> None:
-        if path.parent == self._folder.whole:
-            key = _marker(path).key
-            self._whole.pop(key, None)
-            self._steps.pop(key, None)
-        # A bundle's marker goes first: without it the bundle does not exist.
-        path.unlink()  # noqa: ASYNC240 - at once, before anybody can ask for it
-        bundle = self._folder.bundles / path.name
-        await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+        return await self._make(key, fill)
 
 
 @contextmanager
@@ -242,69 +237,32 @@ def _noted(steps: list[Step], stage: str) -> Iterator[None]:
     steps.append(Step(stage, begin, time.monotonic()))
 
 
-def cached_bytes(folder: NodeFolder) -> dict[str, int]:
-    """Return what lies in the cache; from any thread, while it changes."""
-    packages = bundles = 0
-    for path in _plain(folder.packages):
-        with suppress(FileNotFoundError):
-            packages += path.stat().st_size
-    for path in _plain(folder.whole):
-        with suppress(FileNotFoundError):
-            bundles += _marker(path).bytes
-    return {"packages": packages, "bundles": bundles}
-
-
-def bundle_key(spec: Spec) -> str:
+def bundle_key(spec: Spec, build_env: Mapping[str, str]) -> str:
     """Return what a bundle depends on, as one name."""
-    runtime, package = spec.runtime, spec.function.package
-    parts = (
-        package.sha256 if package else "",
+    package = spec.function.package
+    return _digest("bundle", package.sha256 if package else "", *_installer(spec, build_env))
+
+
+def layer_key(layer: Layer, spec: Spec, build_env: Mapping[str, str]) -> str:
+    """Return what a layer depends on, as one name."""
+    files = [(name, hashlib.sha256(content).hexdigest()) for name, content in layer.files]
+    return _digest("layer", files, *_installer(spec, build_env))
+
+
+def _installer(spec: Spec, build_env: Mapping[str, str]) -> tuple[object, ...]:
+    runtime = spec.runtime
+    if not runtime.dependencies:
+        return (runtime.image, runtime.path)
+    # An installer reads its environment: another index may have other packages.
+    indexes = what_is_found(build_env)
+    return (
         runtime.image,
         runtime.path,
         runtime.dependencies,
-        sorted(runtime.env.items()) if runtime.dependencies else [],
+        sorted(runtime.env.items()),
+        indexes,
     )
+
+
+def _digest(*parts: object) -> str:
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
-
-
-def _explain(error: BaseException) -> BaseException:
-    if isinstance(error, NotFetched):
-        return NoBundle(Fault.NODE, error.reason)
-    if isinstance(error, SkepError):
-        reason = Reason(code="install_failed", message=f"{error.message} ({error.hint})")
-        return NoBundle(Fault.FUNCTION, reason)
-    if isinstance(error, OSError):
-        code = _NO_SPACE if error.errno in _FULL else "no_sandbox"
-        return NoBundle(Fault.NODE, Reason(code=code, message=f"no bundle: {error}"))
-    return error
-
-
-def _read_markers(folder: NodeFolder) -> dict[str, str]:
-    whole = {}
-    for path in folder.whole.iterdir():
-        if path.suffix or not (folder.bundles / path.name).is_dir():
-            path.unlink()
-        else:
-            whole[_marker(path).key] = path.name
-    return whole
-
-
-def _plain(folder: Path) -> list[Path]:
-    """Return the files of a folder that are not temporary."""
-    return [path for path in folder.iterdir() if not path.suffix]
-
-
-def _marker(path: Path) -> Marker:
-    return msgspec.json.decode(path.read_bytes(), type=Marker)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _tree_bytes(root: Path) -> int:
-    total = 0
-    for folder, _, files in os.walk(root):
-        total += sum(Path(folder, name).lstat().st_size for name in files)
-    return total

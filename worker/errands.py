@@ -16,7 +16,8 @@ from wire.models import Fault, Reason
 from wire.process import spawn
 from worker import actions as act
 from worker.broker import Broker
-from worker.bundles import Bundles, NoBundle
+from worker.bundles import Bundles
+from worker.failures import NoBundle
 from worker.fetcher import Fetcher, NotFetched
 from worker.lookup import Lookup, UnknownRevision
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,12 +19,22 @@ from wire.logs import FORMATS, LEVELS, Format
 from wire.models import Name
 from wire.process import Started, run
 from wire.scrape import Place, scraped
+from worker import authorities
 from worker.folder import NodeFolder
 from worker.metrics import Metrics
 from worker.node import Node
 from worker.pool import PoolSettings
+from worker.reach import Reach, assignment
 from worker.sandbox import choose
 from worker.settings import Settings
+
+
+class Assignments(click.types.StringParamType):
+    """NAME=VALUE; several of them in one variable are quoted as in a shell."""
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """Take SKEP_BUILD_ENV apart."""
+        return shlex.split(rv)
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SKEP", "show_default": True})
@@ -62,6 +75,20 @@ from worker.settings import Settings
     type=click.FloatRange(1),
     help="Seconds that installing dependencies may take.",
 )
+@click.option("--index-url", metavar="URL", help="Where pip finds packages in builds.")
+@click.option("--proxy", metavar="URL", help="The proxy of builds, for http and https.")
+@click.option(
+    "--ca-bundle",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM file of the authorities that builds trust.",
+)
+@click.option(
+    "--build-env",
+    multiple=True,
+    type=Assignments(),
+    metavar="NAME=VALUE",
+    help="A variable of builds; repeatable.",
+)
 @click.option(
     "--grace", default=10.0, type=click.FloatRange(0), help="Seconds to finish at SIGTERM."
 )
@@ -91,6 +118,10 @@ def main(
     token: str,
     cache_bytes: int,
     build_timeout: float,
+    index_url: str | None,
+    proxy: str | None,
+    ca_bundle: Path | None,
+    build_env: tuple[str, ...],
     grace: float,
     ready_fd: int | None,
     lifeline_fd: int | None,
@@ -121,6 +152,12 @@ def main(
             token=token,
             cache_bytes=cache_bytes,
             build_s=build_timeout,
+            reach=Reach(
+                index_url=index_url or "",
+                proxy=proxy or "",
+                ca_bundle=str(ca_bundle.resolve()) if ca_bundle else "",
+                env=dict(assignment(text) for text in build_env),
+            ),
             grace_s=grace,
             log_level=log_level,
             log_format=log_format,
@@ -139,6 +176,8 @@ async def serve(
     folder = NodeFolder(data, settings.name, boot)
     folder.open()
     try:
+        kept = await asyncio.to_thread(authorities.keep, settings.reach.ca_bundle, folder)
+        settings = replace(settings, reach=replace(settings.reach, ca_bundle=kept))
         kind = await asyncio.to_thread(choose, sandbox, folder.root)
         node = Node(settings, folder, boot, kind)
         metrics = Metrics(node, folder, settings.name)

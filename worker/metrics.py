@@ -11,7 +11,7 @@ from typing import Final
 from wire.counting import Metric, Reading, dropped
 from wire.metrics import Exposition
 from wire.models import Status
-from worker.bundles import cached_bytes
+from worker.cache import cached_bytes
 from worker.folder import NodeFolder
 from worker.minis import HOWS
 from worker.node import Node

@@ -37,6 +37,7 @@ from worker.results import Results
 from worker.sandbox import SandboxKind
 from worker.settings import Settings
 from worker.speed import LONG_HEAD_S
+from worker.tickets import Tickets
 from worker.uplink import Uplink
 from worker.voice import Voice
 
@@ -80,9 +81,13 @@ class Node:
         self.voice = Voice(self.uplink, self.results)
         self.lookup = Lookup(Replica(), self.voice.sync)
         self.fetcher = Fetcher(self.voice.fetch)
-        self.builds = Builds(self.minis, settings.build_s)
-        self.bundles = Bundles(folder, self.fetcher, self.builds.build, settings.cache_bytes)
+        build_env = settings.reach.environment(os.environ)
+        self.builds = Builds(self.minis, settings.build_s, build_env)
+        self.bundles = Bundles(
+            folder, self.fetcher, self.builds.build, settings.cache_bytes, build_env
+        )
         self.errands = Errands(self.broker, self._do, self.lookup, self.fetcher, self.bundles)
+        self.tickets = Tickets(self.bundles, self.voice.of_session)
         self.diary = Diary()
 
     def __repr__(self) -> str:
@@ -111,6 +116,7 @@ class Node:
         for timer in (*self._timers, *filter(None, (self._long_head,))):
             timer.cancel()
         self.lookup.close()
+        await self.tickets.close()
         await self.errands.close()
         self.minis.close()
         number = self.uplink.session.number
@@ -152,6 +158,7 @@ class Node:
     def lost(self, *, slept: bool) -> None:
         """Keep what was STARTed, drop the rest."""
         self.results.lost()
+        self.tickets.lost()
         self._do(self.broker.session_lost(time.monotonic(), slept=slept))
 
     def heard(self, message: Message, payload: bytes) -> None:
@@ -174,6 +181,8 @@ class Node:
                 self._cancel(message, now)
             case m.Catalogue():
                 self.lookup.apply(message)
+            case _:
+                self.tickets.heard(message)
         self._settle_soon()
 
     def hint(self, message: Message) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from wire.scrape import Place
 from worker.pool import PoolSettings
+from worker.reach import Reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Settings:
     token: str = ""
     cache_bytes: int = 4 << 30
     build_s: float = 600.0
+    reach: Reach = field(default_factory=Reach)
     grace_s: float = 10.0
     #: For the zygote and its miniworkers.
     log_level: str = "info"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wire import messages as m
+from wire.codec import Message
 from worker.actions import SayReady, SayReturned
 from worker.broker import Broker
 from worker.credits import Credits
@@ -46,6 +47,12 @@ class Voice:
             log=order.log,
         )
         self._uplink.say(message)
+
+    def of_session(self, message: Message) -> None:
+        """Say what concerns one session alone, unless that is over."""
+        number = self._uplink.session.number
+        if number and getattr(message, "session", 0) == number:
+            self._uplink.say(message)
 
     def fetch(self, what: What, key: str, offset: int, credit: int) -> None:
         """Ask for bytes; what is not asked now is asked when a session opens."""

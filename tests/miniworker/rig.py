@@ -97,6 +97,14 @@ class Mini:
         stdout, stderr = payload[result : result + out], payload[result + out :]
         return message.outcome, payload[:result], stdout.decode(), stderr.decode()
 
+    def built(self) -> tuple[jobs.Built, str]:
+        """Return how a build ended, and all that was shown of it while it ran."""
+        shown = ""
+        while isinstance(message := self.recv()[0], jobs.Printed):
+            shown += message.text
+        assert isinstance(message, jobs.Built), message
+        return message, shown
+
     def call(
         self, params: bytes = b"{}", timeout_ms: int = 15_000
     ) -> tuple[Outcome, bytes, str, str]:

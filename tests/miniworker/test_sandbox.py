@@ -494,8 +494,7 @@ def build(rig: Rig, command: str, files: dict[str, str], timeout_ms: int = 60_00
     mini = rig.spawn()
     order = spec(runtime={"dependencies": command})
     mini.send(jobs.Build(spec=order, bundle=str(bundle), timeout_ms=timeout_ms))
-    built = mini.recv()[0]
-    assert isinstance(built, jobs.Built)
+    built, _ = mini.built()
     mini.stop()
     return built, bundle
 

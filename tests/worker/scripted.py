@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -193,10 +193,11 @@ class Worker:
         *options: str,
         sandbox: str = "fake",
         keep: tuple[int, ...] = (),
+        variables: Mapping[str, str] | None = None,
     ):
         reader, writer = os.pipe()
         env = {key: value for key, value in os.environ.items() if key[:5] != "SKEP_"}
-        env["PYTHONPATH"] = str(ROOT)
+        env |= {"PYTHONPATH": str(ROOT), **(variables or {})}
         self.log = (data / "worker.log").open("ab")
         command = [
             sys.executable, "-P", "-m", "worker", "--name", "n1", "--api", api.endpoint,
