@@ -149,7 +149,7 @@ async def test_a_failure_is_the_last_line() -> None:
         assert first == {"log": "no\n"}
         assert set(last) == {"status", "error"}
         assert (last["status"], last["error"]["code"]) == (400, "install_failed")
-        assert packages(room) == []
+        await soon(lambda: packages(room) == [])
         assert (await room.ask("GET", "/functions"))[1] == []
 
 
