@@ -21,6 +21,8 @@ P = TypeVar("P", bound=PathModel)
 Q = TypeVar("Q", bound=Model)
 
 JSON: Final = "application/json"
+#: One JSON object a line, each as soon as there is something to say.
+NDJSON: Final = "application/x-ndjson"
 
 
 @dataclass(frozen=True, slots=True)

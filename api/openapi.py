@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from api.answers import ErrorAnswer, FunctionShown
-from api.asked import JSON, Answer, Route
+from api.asked import JSON, NDJSON, Answer, Route
 from api.guard import STATUS
 from wire.errors import BadRequest, Forbidden, SkepError, Unauthorized
 from wire.models import KEY_PATTERN, Call, Model, Runtime
@@ -241,7 +241,7 @@ def _link(route: Route, routes: tuple[Route, ...], operation: Schema) -> None:
 
 
 def _raw(media: str) -> Schema:
-    if media.startswith("text/"):
+    if media.startswith("text/") or media == NDJSON:
         return {"type": "string"}
     return {"type": "string", "format": "binary", "contentMediaType": media}
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from api.asked import NDJSON
 from api.guard import answer as answer_of
 from api.preparing import OnText
 from wire.errors import BadRequest, SkepError
@@ -24,7 +25,6 @@ from wire.process import spawn
 log = logging.getLogger(__name__)
 
 BUG: Final = SkepError("the api failed; its log says how", hint="this is a bug: report it")
-STREAM_TYPE: Final = "application/x-ndjson"
 #: A silent installer is no reason for a proxy, or a client, to give up.
 QUIET_S: Final = 10.0
 
@@ -39,7 +39,7 @@ async def answer_prepared(
 
     A client that hung up meanwhile changes nothing.
     """
-    if STREAM_TYPE in request.headers.get("Accept", ""):
+    if NDJSON in request.headers.get("Accept", ""):
         return await _streamed(request, prepare, change)
     await prepare(lambda _: None)
     _check_there(request)
@@ -49,7 +49,7 @@ async def answer_prepared(
 async def _streamed(
     request: web.Request, prepare: Prepare, change: Change
 ) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": STREAM_TYPE})
+    response = web.StreamResponse(headers={"Content-Type": NDJSON})
     # No one on the way may wait for a buffer to fill.
     response.headers.update({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
     texts: asyncio.Queue[str | None] = asyncio.Queue()

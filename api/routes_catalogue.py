@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from api.answers import FunctionShown
-from api.asked import Answer, Route, ok
+from api.asked import JSON, NDJSON, Answer, Route, ok
 from api.bodies import FunctionPatch, FunctionSettings, RegisterRuntime
 from api.queries import (
     DeleteQuery,
@@ -17,6 +17,10 @@ from api.queries import (
 )
 from wire.errors import (
     Conflict,
+    InstallFailed,
+    NoSandbox,
+    NoSpace,
+    NoWorker,
     SkepError,
     Stalled,
     StoreUnavailable,
@@ -34,6 +38,11 @@ _UPLOAD: Final[tuple[type[SkepError], ...]] = (
     UnsafeArchive,
     UnsupportedArchive,
     StoreUnavailable,
+)
+#: With ``?prepare=true``, and with the header Accept what it prints as it comes.
+_PREPARE: Final[tuple[type[SkepError], ...]] = (InstallFailed, NoWorker, NoSpace, NoSandbox)
+_STREAM: Final = (
+    "; or lines of JSON: {log} while dependencies install, then {status, function|error}"
 )
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -93,9 +102,13 @@ ROUTES: Final[tuple[Route, ...]] = (
         needs_module=True,
         answers={
             201: Answer("it is new", FunctionShown),
-            200: Answer("it was there; a new revision if anything differs", FunctionShown),
+            200: Answer(
+                f"it was there; a new revision if anything differs{_STREAM}",
+                FunctionShown,
+                (JSON, NDJSON),
+            ),
         },
-        errors=(UnknownRuntime, *_UPLOAD),
+        errors=(UnknownRuntime, *_UPLOAD, *_PREPARE),
         example="-F module=@dice.tar.gz -F timeout=10",
         example_path="/registerFunction/python:3.12/dice",
     ),
@@ -129,8 +142,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=PrepareQuery,
         json=FunctionPatch,
         form=FunctionPatch,
-        answers=ok("the new revision; the same one if nothing differs", FunctionShown),
-        errors=(UnknownFunction, UnknownRuntime, *_UPLOAD),
+        answers={
+            200: Answer(
+                f"the new revision; the same one if nothing differs{_STREAM}",
+                FunctionShown,
+                (JSON, NDJSON),
+            ),
+        },
+        errors=(UnknownFunction, UnknownRuntime, *_UPLOAD, *_PREPARE),
         example='--json \'{"timeout": 30, "cpu": null}\'',
         example_path="/functions/dice",
     ),
