@@ -386,6 +386,8 @@ class PerCall:
         self._sandbox = sandbox
         self._mode = mode
         self._call: Call | None = None
+        #: Attempts that were killed before they were read.
+        self._skipped: set[int] = set()
 
     def get_ready(self) -> None:
         """Be ready for calls."""
@@ -417,6 +419,9 @@ class PerCall:
 
     def _begin(self, message: dict[str, Any], params: bytes) -> tuple[Any, int] | None:
         box, attempt = self._sandbox, message["attempt"]
+        if attempt in self._skipped:
+            self._skipped.remove(attempt)
+            return None
         env = _env_of(message)
         params_file = self._hand_params(env, params, attempt)
         stdin = _memory("params", params)
@@ -467,8 +472,11 @@ class PerCall:
 
     def _obey(self, message: dict[str, Any]) -> None:
         """Kill the attempt that is named, and never its successor."""
-        call, box = self._call, self._sandbox
-        if call is None or message["attempt"] != call.attempt:
+        call, box, attempt = self._call, self._sandbox, message["attempt"]
+        if attempt > box.page.get(Page.MARK):
+            self._skipped.add(attempt)
+            box.tell(*_exit_frame(attempt, (b"", b"", 0), began=False))
+        if call is None or attempt != call.attempt:
             return
         box.clear()
         call.printed.drain()
@@ -602,8 +610,7 @@ class Keeper:
         err, child_err = os.pipe()
         for fd in (out, err):
             os.set_blocking(fd, False)
-        for place in (Page.RUNNING, Page.SKIPPED):
-            box.page.put(place, 0)
+        box.page.put(Page.RUNNING, 0)
         self._pipes = out, err
         self._read_all()
         box.ended = None
@@ -666,9 +673,7 @@ class Keeper:
     def _pursue(self, attempt: int) -> None:
         """End an attempt wherever it is at this moment, and never its successor."""
         page = self._sandbox.page
-        if self._loads_until is not None:
-            self._doomed = 0
-        elif page.get(Page.RUNNING) == attempt:
+        if page.get(Page.RUNNING) == attempt:
             self._kill(attempt)
         elif page.get(Page.MARK) < attempt:
             self._skip(attempt)
@@ -676,7 +681,8 @@ class Keeper:
             self._has_skipped(attempt)
         else:
             # It has answered: that was first, and counts.
-            page.put(Page.SKIPPED, 0)
+            if page.get(Page.SKIPPED) == attempt:
+                page.put(Page.SKIPPED, 0)
             self._doomed = 0
 
     def _skip(self, attempt: int) -> None:
@@ -706,7 +712,7 @@ class Keeper:
 
     def _again(self) -> None:
         """Have a new host load the function: nothing of the old one is left in it."""
-        self._doomed = self._skipped = 0
+        self._doomed = 0
         self._sandbox.tidy()
         self._start()
 

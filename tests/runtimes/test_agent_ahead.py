@@ -76,6 +76,23 @@ def test_a_host_that_dies_leaves_those_behind_for_the_next(isolation: str) -> No
         assert (second.attempt, second.status) == (2, "DONE")
 
 
+@pytest.mark.parametrize("entry", ["hello.main", ""])
+def test_kills_of_what_waits_and_of_what_runs(entry: str) -> None:
+    source = SOURCE if entry else "import json, sys, time\ntime.sleep(json.load(sys.stdin))"
+    with Bare(source, entry) as bare:
+        bare.call(1, b"[600]" if entry else b"600")
+        for attempt in (2, 3):
+            bare.call(attempt, b"[0]" if entry else b"0")
+        eventually(lambda: bare.mark.read() == 1)
+        bare.kill(2)
+        skipped = bare.hear(bare.control)[0][0]
+        assert (skipped.attempt, skipped.began) == (2, False)
+        bare.kill(1)
+        killed = bare.hear(bare.control)[0][0]
+        assert (killed.attempt, killed.began) == (1, True)
+        assert [attempt for attempt, _ in results(bare, 1)] == [3]
+
+
 def test_a_kill_of_what_has_not_begun_skips_it() -> None:
     with Bare(SOURCE) as bare:
         bare.call(1, b'{"sleep_s": 0.3}')
