@@ -93,7 +93,7 @@ ALONE = os.getpid() == 1
 BASE_PATH = sys.path[1:]
 #: What the host needs between calls, whatever a function puts in the place of these.
 _read, _write, _getpid, _exit, _dup2 = os.read, os.write, os.getpid, os._exit, os.dup2
-_ftruncate, _lseek, _environ = os.ftruncate, os.lseek, os.environ
+_ftruncate, _lseek, _pwrite, _environ = os.ftruncate, os.lseek, os.pwrite, os.environ
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _decode = json.JSONDecoder().decode
 
@@ -422,8 +422,8 @@ class PerCall:
         if attempt in self._skipped:
             self._skipped.remove(attempt)
             return None
-        env = _env_of(message)
-        params_file = self._hand_params(env, params, attempt)
+        told, params_file = self._hand_params(params, attempt)
+        env = _env_of(message, told)
         stdin = _memory("params", params)
         out, child_out = os.pipe()
         err, child_err = os.pipe()
@@ -448,18 +448,16 @@ class PerCall:
         self._call = Call(attempt, printed, report, params_file)
         return None
 
-    def _hand_params(self, env: dict[str, str], params: bytes, attempt: int) -> str:
+    def _hand_params(self, params: bytes, attempt: int) -> tuple[dict[str, str], str]:
         if len(params) <= PARAMS_IN_ENV_BYTES:
-            env["SKEP_PARAMS"] = os.fsdecode(params.replace(b"\0", b""))
-            return ""
+            return _params_in_env(params), ""
         # Not to be guessed: an earlier call may have left files in the way.
         name = f"skep-params-{attempt}-{os.urandom(8).hex()}.json"
         path = os.path.join(self._sandbox.env.get("TMPDIR", "/tmp"), name)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
         with open(fd, "wb") as file:
             file.write(params)
-        env["SKEP_PARAMS_FILE"] = path
-        return path
+        return {"SKEP_PARAMS_FILE": path}, path
 
     def _become(self, streams: tuple[int, int, int], report: int, env: dict[str, str]) -> int:
         for number, fd in enumerate(streams):
@@ -772,6 +770,37 @@ class Keeper:
 # --- the host -------------------------------------------------------------------------------
 
 
+class Input:
+    """The params of a host's calls where programs look for them: on stdin.
+
+    One file in memory is written anew for each call; what a call does to descriptor 0 or to
+    ``sys.stdin`` ends with it.
+    """
+
+    def __init__(self) -> None:
+        memory = os.memfd_create("params", os.MFD_CLOEXEC)
+        reader = os.open(f"/proc/self/fd/{memory}", os.O_RDONLY)
+        self._memory = fcntl.fcntl(memory, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        self._reader = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        os.close(memory)
+        os.close(reader)
+        self._file: Any = None
+
+    def hand(self, params: bytes) -> None:
+        """Let stdin hold these params, from their beginning on."""
+        _ftruncate(self._memory, 0)
+        _pwrite(self._memory, params, 0)
+        _lseek(self._reader, 0, 0)
+        _dup2(self._reader, 0)
+        try:
+            # The first forgets what the buffer holds: the second alone would believe it.
+            self._file.buffer.seek(0, 2)
+            self._file.seek(0)
+        except Exception:
+            self._file = _text(0, "r", "utf-8", "strict")
+        sys.stdin = self._file
+
+
 class Host:
     """The process that loaded a function: it reads calls, runs and answers them.
 
@@ -802,7 +831,7 @@ class Host:
             )
             self._standard_streams()
             self._load()
-            self._serve()
+            self._serve(Input())
             status = 0
         except MemoryError:
             status = OOM_STATUS
@@ -854,7 +883,7 @@ class Host:
         gc.freeze()
         _write(self._errand, b"ready")
 
-    def _serve(self) -> None:
+    def _serve(self, stdin: Input) -> None:
         answer = self._in_a_fork if self._handler.forks else self._here
         while True:
             # No byte more than this call: what follows is another's, and may go elsewhere.
@@ -870,10 +899,13 @@ class Host:
                 self._sandbox.page.put(Page.SKIPPED, 0)
                 self._sandbox.page.put(Page.RUNNING, 0)
                 continue
+            stdin.hand(packed[header:])
             answer(message, packed[header:])
 
     def _here(self, message: dict[str, Any], params: bytes) -> None:
-        _environ.update(_env_of(message))
+        _environ.pop("SKEP_PARAMS", None)
+        _environ.pop("SKEP_PARAMS_FILE", None)
+        _environ.update(_env_of(message, _params_in_env(params)))
         sys.stdout, sys.stderr = self._files
         result, verdict = self._handler.call(params, self._sandbox.limits["result"])
         if verdict[0] == "oom":
@@ -903,7 +935,7 @@ class Host:
             report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
             self._sandbox.become({report})
             self._memory.close()
-            os.environ.update(_env_of(message))
+            os.environ.update(_env_of(message, _params_in_env(params)))
             result, verdict = self._handler.call(params, self._sandbox.limits["result"])
             self._flush()
             packed = json.dumps(verdict).encode()
@@ -1393,9 +1425,17 @@ def _is_ours(trace: types.TracebackType) -> bool:
     return name == __file__ or name.startswith("<frozen importlib")
 
 
-def _env_of(message: dict[str, Any]) -> dict[str, str]:
+def _params_in_env(params: bytes) -> dict[str, str]:
+    """Return the variable that holds a call's params, or that names the file they are in."""
+    if len(params) > PARAMS_IN_ENV_BYTES:
+        return {"SKEP_PARAMS_FILE": "/proc/self/fd/0"}
+    return {"SKEP_PARAMS": params.replace(b"\0", b"").decode("utf-8", "surrogateescape")}
+
+
+def _env_of(message: dict[str, Any], params: dict[str, str]) -> dict[str, str]:
     """Return what a call has in its environment beside what all have."""
     env: dict[str, str] = message["env"]
+    env.update(params)
     env["SKEP_DEADLINE_MS"] = str(message["timeoutMs"])
     return env
 

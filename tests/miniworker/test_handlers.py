@@ -18,7 +18,7 @@ from wire import jobs
 from wire.models import Fault, Reason, Status
 
 MODULE = """
-import asyncio, os, sys, threading, time
+import asyncio, json, os, subprocess, sys, threading, time
 print("loading", file=sys.stderr)
 count = 0
 def main(*args, **kwargs):
@@ -28,6 +28,25 @@ def main(*args, **kwargs):
 def give(value): return value
 def environment(): return {k: os.environ.get(k) for k in
     ("SKEP_CALL", "SKEP_FUNCTION", "SKEP_REVISION", "SKEP_DEADLINE_MS", "MINE", "SKEP_PARAMS")}
+def from_stdin(deed, pad):
+    read = json.load(sys.stdin)
+    os.lseek(0, 0, os.SEEK_SET)
+    child = json.loads(subprocess.run(["cat"], stdout=subprocess.PIPE, check=True).stdout)
+    told = os.environ.get("SKEP_PARAMS")
+    if told is None:
+        with open(os.environ["SKEP_PARAMS_FILE"]) as file:
+            told = file.read()
+    if deed == "read a little":
+        os.lseek(0, 0, os.SEEK_SET)
+        sys.stdin.read(3)
+    elif deed == "close":
+        sys.stdin.close()
+    elif deed == "close the descriptor":
+        os.close(0)
+    elif deed == "replace":
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        sys.stdin = None
+    return [read, child, json.loads(told)]
 def fail(text): raise ValueError(text)
 def wait(): print("so far"); print("and", end="", flush=True); time.sleep(600)
 loop = None
@@ -294,8 +313,20 @@ def test_the_environment_of_a_call(rig: Rig, isolation: str) -> None:
             "SKEP_REVISION": "3",
             "SKEP_DEADLINE_MS": "9000",
             "MINE": "mine",
-            "SKEP_PARAMS": None,
+            "SKEP_PARAMS": "{}",
         }
+
+
+@ISOLATIONS
+def test_params_are_on_stdin_too(rig: Rig, isolation: str) -> None:
+    """Whatever the call before did to stdin, read half of it or closed it."""
+    mini = handler(rig, "hello.from_stdin", isolation=isolation)
+    sizes = (10, 70_000, 3, 9_000)
+    for deed in ("nothing", "read a little", "close", "close the descriptor", "replace", "nothing"):
+        for size in sizes:
+            params = {"deed": deed, "pad": "x" * size}
+            read, child, told = json.loads(mini.call(json.dumps(params).encode())[1])
+            assert (read, child, told) == (params, params, params)
 
 
 def test_large_params_and_results(rig: Rig) -> None:
