@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-
-import msgspec
+from decimal import Decimal
 
 from api.bodies import InvokeFunction
 from api.live import Live
@@ -61,9 +61,10 @@ def _digest(body: InvokeFunction) -> str:
     asked = {
         field: getattr(body, field) for field in body.__struct_fields__ if field != "params"
     }
-    asked["params"] = msgspec.json.decode(body.params)
-    plain = msgspec.json.encode(asked, order="sorted")
-    return hashlib.blake2b(plain, digest_size=16).hexdigest()
+    # Numbers to the last digit, however large: as floats, two of them might be the same.
+    asked["params"] = json.loads(bytes(body.params), parse_int=Decimal, parse_float=Decimal)
+    plain = json.dumps(asked, sort_keys=True, default=lambda number: {"number": str(number)})
+    return hashlib.blake2b(plain.encode(), digest_size=16).hexdigest()
 
 
 class Keyed:

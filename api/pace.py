@@ -78,11 +78,14 @@ async def invite(request: web.Request) -> None:
 
 
 async def _read(request: web.Request, pace: Pace, most: int) -> bytes:
-    body, size = bytearray(), request.content_length or 0
-    while size <= most and (piece := await pace.next(request.content.readany())):
+    content, body, announced = request.content, bytearray(), request.content_length or 0
+    if content.is_eof():
+        # A small body is here with its head: nothing is to be waited for.
+        body += await content.read()
+    while max(announced, len(body)) <= most and not content.at_eof():
+        piece = await pace.next(content.readany())
         pace.came(len(piece))
         body += piece
-        size = max(size, len(body))
-    if size > most:
+    if max(announced, len(body)) > most:
         raise TooLarge("the request's body is too large", hint="params may be 6 MiB by default")
     return bytes(body)

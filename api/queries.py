@@ -6,6 +6,7 @@ the OpenAPI document is made of the same classes. What no model names is refused
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, TypeVar
@@ -134,21 +135,26 @@ def read_query(model: type[Q], said: Mapping[str, str]) -> Q:
         raise BadRequest(
             f"a parameter does not fit: {error}", hint="GET /docs shows what each may be"
         ) from error
-    for field in msgspec.structs.fields(model):
-        if field.encode_name in said and getattr(query, field.name) is None:
+    names = _names(model)
+    for name in said:
+        if getattr(query, names[name]) is None:
             # Of text, "null" is taken for None; but what is not wanted is left out.
-            raise BadRequest(f"{field.encode_name}=null is no value", hint="leave it out")
+            raise BadRequest(f"{name}=null is no value", hint="leave it out")
     return query
 
 
+@functools.cache
+def _names(model: type[Model]) -> dict[str, str]:
+    """Return the fields of a model by their names outside; finding them out is dear."""
+    return {field.encode_name: field.name for field in msgspec.structs.fields(model)}
+
+
 def _check_names(model: type[Model], said: Mapping[str, str]) -> None:
-    known = sorted(field.encode_name for field in msgspec.structs.fields(model))
+    names = _names(model)
     for name in said:
-        if name not in known:
-            raise BadRequest(
-                f"unknown parameter {name[:80]!r}",
-                hint=f"known are {', '.join(known)}" if known else "there are none here",
-            )
+        if name not in names:
+            known = f"known are {', '.join(sorted(names))}" if names else "there are none here"
+            raise BadRequest(f"unknown parameter {name[:80]!r}", hint=known)
     twice = len(said) - len(set(said))
     if twice:
         raise BadRequest(

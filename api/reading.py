@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -9,13 +11,17 @@ from msgspec import UNSET
 
 from api.bodies import FunctionPatch, FunctionSettings
 from wire.errors import BadRequest
-from wire.models import Function, Package
+from wire.models import Function, Model, Package
 
 #: Enough for every honest value; what nests deeper breaks parsers on its way.
 MAX_DEPTH: Final = 200
 
-B = TypeVar("B")
-_DECODERS: Final[dict[type, msgspec.json.Decoder[Any]]] = {}
+B = TypeVar("B", bound=Model)
+
+
+@functools.cache
+def _decoder(model: type[Any]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(model)
 
 
 def read(model: type[B], body: bytes) -> B:
@@ -24,7 +30,7 @@ def read(model: type[B], body: bytes) -> B:
     Raises:
         BadRequest: it is no JSON in UTF-8, or does not fit; the field is named.
     """
-    decoder: msgspec.json.Decoder[B] = _DECODERS.setdefault(model, msgspec.json.Decoder(model))
+    decoder: msgspec.json.Decoder[B] = _decoder(model)
     try:
         if not body.isascii():
             body.decode()
@@ -139,7 +145,8 @@ def _skeleton(params: bytes) -> Any:
         return [of(one) for one in value] if isinstance(value, list) else 0
 
     try:
-        return of(msgspec.json.decode(params))
+        # Not msgspec: it refuses numbers that no float can hold, and params may have them.
+        return of(json.loads(params, parse_int=len, parse_float=len))
     except RecursionError as error:
         raise _explained(error) from error
 

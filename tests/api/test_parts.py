@@ -14,6 +14,7 @@ from api.agenda import Agenda
 from api.assembly import Assembly
 from api.backlog import Backlog
 from api.catalogue import Catalogue
+from api.keyed import key_of
 from api.leases import Leases
 from api.ledger import Ledger, Way
 from api.listing import merge
@@ -417,6 +418,27 @@ def test_agents_by_the_first_word() -> None:
     assert [bodies.agent_of(run) for run in runs] == [
         "python", "node", "php", "shell", "none", "none",
     ]  # fmt: skip
+
+
+def digest(params: bytes, more: bytes = b"") -> str:
+    body = read_invocation(b'{"funcName":"dice","params":' + params + more + b"}")
+    key = key_of("k", body)
+    assert key is not None
+    return key.digest
+
+
+def test_requests_are_the_same_in_any_spelling_and_only_then() -> None:
+    assert digest(b'{"a":1,"b":[true]}') == digest(b' { "b" : [ true ], "a" : 1 } ')
+    assert digest(b'"\xc3\xbc"') == digest(b'"\\u00fc"')
+    assert digest(b"1", b',"timeout":5') == digest(b"1", b',"timeout":5.0')
+    large = b"123456789012345678901234567890"
+    different = [b"1", b"2", b'"1"', b"[1]", b"1.5", b"1e999", b"-1e999", b"1" * 5000,
+                 large, large[:-1] + b"1", b"null", b"{}"]  # fmt: skip
+    assert len({digest(params) for params in different}) == len(different)
+    assert digest(b"1") != digest(b"1", b',"timeout":5')
+    # Deep enough to be looked at closely, with a number that no float can hold.
+    deep = b"[" * 150 + b"1e999," + b",".join([b"[]"] * 99) + b"]" * 150
+    assert len(digest(deep)) == 32
 
 
 def waited(prefer: str, **said: str) -> float:
