@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 from tests.api.room import Room, open_room
-from wire.messages import Start
+from wire.messages import Recorded, Start
 
 KEY = "3b1f-one-and-only"
 
@@ -142,6 +142,8 @@ async def test_a_key_survives_the_death_of_the_api_and_of_the_db_node() -> None:
         worker.result(start.call, start.attempt)
         status, answer, replayed = await asking
         assert (status, answer["status"], replayed) == (200, "DONE", True)
+        # Only what is durable outlives this.
+        await worker.next(Recorded)
         room.api.end(signal.SIGKILL)
         await room.start_api()
         status, answer, replayed = await keyed(room, "?wait=5")
