@@ -13,24 +13,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import stat
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from miniworker import kernel, layout, processes, rlimits
+from miniworker import kernel, layout, ownership, passing, processes, rlimits
 from miniworker.sandbox import SOCKET_NAME, Plan
-
-#: Passed on to a build: how this host reaches package indexes (docs/architecture.md).
-FOR_BUILDS: Final = ("PIP_", "SSL_CERT_", "NPM_CONFIG_", "COMPOSER_")
-FOR_BUILDS_TOO: Final = frozenset(
-    {
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY"),
-        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
-    }
-)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +59,9 @@ class ConfinedSandbox:
             path=plan.spec.runtime.path,
             build=plan.build,
         )
-        passed = _for_builds(os.environ) if plan.build else {}
+        passed = passing.for_builds(os.environ) if plan.build else {}
         self.env: Mapping[str, str] = passed | layout.environment(self._places)
-        self._extra = _files_named(passed)
+        self._extra = tuple(f for f in passing.files_named(passed) if layout.needs_bind(f))
 
     def __repr__(self) -> str:
         return f"<ConfinedSandbox by {self._settings.level}, pid {self._pid}, uid {self._uid}>"
@@ -125,7 +113,7 @@ class ConfinedSandbox:
         for name in ("work", "tmp", "root"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
         if self._plan.build:
-            _give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
+            ownership.give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
 
     # --- before the fork ---------------------------------------------------------------
 
@@ -146,7 +134,7 @@ class ConfinedSandbox:
             for name in ("work", "tmp"):
                 os.chown(self._folder / name, self._uid, self._uid)
             if self._plan.build:
-                _give(self._plan.bundle, self._uid, self._uid)
+                ownership.give(self._plan.bundle, self._uid, self._uid)
 
     # --- in the child ------------------------------------------------------------------
 
@@ -219,35 +207,3 @@ def drop(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-
-
-def _for_builds(env: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in env.items()
-        if name.upper().startswith(FOR_BUILDS) or name.upper() in FOR_BUILDS_TOO
-    }
-
-
-def _files_named(env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files and folders that passed-on settings name, to be shown to a build."""
-    words = [word for value in env.values() for word in value.split()]
-    return tuple(w for w in words if w.startswith("/") and layout.needs_bind(w))
-
-
-def _give(top: Path, uid: int, gid: int, *, seal: bool = False) -> None:
-    """Change the owner of a tree without following links; sealed, nobody can write it."""
-    _give_one(top, uid, gid, seal=seal)
-    for folder, folders, files in os.walk(top):
-        for name in (*folders, *files):
-            _give_one(Path(folder, name), uid, gid, seal=seal)
-
-
-def _give_one(path: Path, uid: int, gid: int, *, seal: bool) -> None:
-    mode = path.lstat().st_mode
-    if seal and not stat.S_ISDIR(mode) and not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-        path.unlink()
-        return
-    os.lchown(path, uid, gid)
-    if seal and not stat.S_ISLNK(mode):
-        path.chmod(0o755 if stat.S_ISDIR(mode) or mode & 0o100 else 0o644)

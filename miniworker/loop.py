@@ -11,17 +11,17 @@ import os
 import select
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import zmq
 
-from miniworker import agent, confined, fake
+from miniworker import agent, drivers
 from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Tell
 from miniworker.building import built, command
 from miniworker.opening import Opened, open_sandbox
-from miniworker.sandbox import Driver, NoSandbox, Plan
+from miniworker.sandbox import NoSandbox, Plan
 from wire import jobs
 from wire.codec import FRAMES, Message, encode
 from wire.errors import ProtocolError
@@ -32,10 +32,6 @@ log = logging.getLogger(__name__)
 
 #: At its end a miniworker waits this long for its last words to be read.
 LINGER_MS: Final = 1000
-DRIVERS: Final[Mapping[str, Driver]] = {
-    "process": confined.ConfinedSandbox,
-    "fake": fake.FakeSandbox,
-}
 
 
 class Miniworker:
@@ -154,7 +150,7 @@ class Miniworker:
         if self._spec is not None:
             raise NoSandbox("this miniworker has its sandbox already", hint="start another")
         self._spec = plan.spec
-        driver, settings = DRIVERS[self._spawn.driver], self._spawn.settings
+        driver, settings = drivers.driver(self._spawn.driver), self._spawn.settings
         self._opened = open_sandbox(driver, plan, settings, run, self._limits)
         for channel in (self._opened.control, self._opened.data):
             self._poll.register(channel.fileno(), select.POLLIN)
@@ -185,11 +181,21 @@ class Miniworker:
         now = time.monotonic()
         match message:
             case agent.Result():
-                self._do(self._attempts.result(message, body, now))
+                self._do(self._attempts.result(self._judged(message), body, now))
             case agent.Exit():
                 self._do(self._attempts.exited(message, body, now))
             case _:
                 raise ProtocolError(f"the agent said {type(message).__name__} out of turn")
+
+    def _judged(self, result: agent.Result) -> agent.Result:
+        """Name the cause that the agent cannot see: the kernel killed for want of memory."""
+        # Asked after every call, so that the kill of a child is not the next call's.
+        killed = self._opened is not None and self._opened.sandbox.out_of_memory()
+        if not killed or result.status != "FAILED":
+            return result
+        return msgspec.structs.replace(
+            result, status="OOM", code="oom", message="it reached its memory limit"
+        )
 
     def _lost(self) -> None:
         """Answer for a sandbox that ended, or that had to be killed."""

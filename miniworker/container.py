@@ -1,0 +1,279 @@
+"""The driver ``docker``: a sandbox is a container of the runtime's image.
+
+What the engine is asked for stands in ``creation``, what its complaints mean in
+``complaints``. The container ends with its agent, and the agent at the end of its connection:
+so nothing runs on when a miniworker is killed. What is left of such a container is removed by
+``sweeping``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from miniworker import cgroups, complaints, creation, ownership, passing, passwd
+from miniworker.engine import Engine, EngineAway, EngineRefused, Image
+from miniworker.sandbox import NoSandbox, Plan
+from miniworker.sharing import host_path
+
+log = logging.getLogger(__name__)
+
+#: The engine is not asked more often whether a container lives that has yet to answer.
+LOOK_AGAIN_S: Final = 0.25
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the probe found, as it travels in Spawn.settings: all are strings."""
+
+    #: Where the engine is; empty for DOCKER_HOST.
+    engine: str = ""
+    version: str = "1.41"
+    architecture: str = ""
+    cgroup: str = "1"
+    #: Whose the containers are, by label.
+    installation: str = "none"
+    node: str = "none"
+    boot: str = "none"
+    #: The folder of this driver on the node: agents, and what is known of images.
+    folder: str
+    #: The folder of all bundles; empty to show each sandbox its own alone.
+    bundles: str = ""
+    network: str = "bridge"
+    #: JSON: where this worker's folders are on the engine's host, if it runs in a container.
+    mounts: str = "{}"
+
+
+class ContainerSandbox:
+    """One container and what comes of it."""
+
+    def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
+        self._plan = plan
+        self._settings = msgspec.convert(dict(settings), Settings)
+        self._mounts = msgspec.json.decode(self._settings.mounts, type=dict[str, str])
+        self._image_name = plan.spec.runtime.image
+        self._program = creation.program(plan.spec.runtime.agent)[0]
+        self._engine = Engine(self._settings.engine, self._settings.version)
+        self._id = ""
+        self._kills: cgroups.Kills | None = None
+        self._was_oom = False
+        self._looked_at = 0.0
+        self.path = creation.path_inside(plan.spec.runtime.path)
+        self.env: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<ContainerSandbox of {self._image_name!r}, {self._id[:12] or 'not made'}>"
+
+    @property
+    def bundle(self) -> str:
+        """Return where the bundle is, as seen inside."""
+        return self.path if self._plan.build else f"{creation.BUNDLES}/{self._plan.bundle.name}"
+
+    def start(self) -> None:
+        """Make the container and start it.
+
+        Raises:
+            NoSandbox: the engine cannot, or the image is not there, or not fit.
+        """
+        try:
+            self._start(self._find_image())
+        except EngineRefused as error:
+            raise complaints.refused(error.message, self._image_name, self._program) from error
+        except EngineAway as error:
+            raise NoSandbox(error.message, hint=error.hint) from error
+        self._looked_at = time.monotonic()
+
+    def has_ended(self) -> bool:
+        """Return whether the container was never started; raise if it has ended.
+
+        Raises:
+            NoSandbox: it has, and this says how, and what its agent printed.
+        """
+        if not self._id or time.monotonic() - self._looked_at < LOOK_AGAIN_S:
+            return not self._id
+        self._looked_at = time.monotonic()
+        try:
+            state = self._engine.state(self._id)
+            if state.running:
+                return False
+            printed = self._engine.printed(self._id)
+        except (EngineAway, EngineRefused) as error:
+            raise NoSandbox(error.message, hint=error.hint) from error
+        raise complaints.ended(
+            state.exit_code,
+            "\n".join(filter(None, (state.error, printed))),
+            self._image_name,
+            oom=state.oom_killed,
+        )
+
+    def kill(self) -> None:
+        """Remove the container with all its processes; look first how it has ended."""
+        if not self._id:
+            return
+        self._was_oom = self.out_of_memory()
+        container, self._id = self._id, ""
+        if self._kills is not None:
+            self._kills.close()
+            self._kills = None
+        try:
+            self._engine.remove(container)
+        except (EngineAway, EngineRefused) as error:
+            # Its agent has ended with its connection; the rest is for the next sweep.
+            log.error("the container %s is left behind: %s", container[:12], error.message)
+
+    def out_of_memory(self) -> bool:
+        """Return whether the kernel has killed in here since this was asked last."""
+        risen = self._kills.have_risen() if self._kills is not None else None
+        if risen is not None or not self._id:
+            return bool(risen) or self._was_oom
+        try:
+            return self._engine.state(self._id).oom_killed
+        except (EngineAway, EngineRefused):
+            return False
+
+    def remove(self) -> None:
+        """Make a built bundle safe to share; let the engine go."""
+        self._engine.close()
+        if self._plan.build:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            ownership.give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
+
+    # --- making it ---------------------------------------------------------------------
+
+    def _start(self, image: Image) -> None:
+        user = self._user(image)
+        passed = passing.for_builds(os.environ) if self._plan.build else {}
+        self.env = passed | creation.environment(self.path, image.env)
+        if self._plan.build:
+            self._hand_over(user)
+        order = creation.Order(
+            spec=self._plan.spec,
+            build=self._plan.build,
+            network=self._settings.network if self._plan.network else "",
+            user=user,
+            volumes=image.volumes,
+            labels=self._labels(),
+            env=self.env,
+            shown=self._on_host([*self._shown(), *_named(passed)]),
+            writable=self._on_host(self._writable()),
+        )
+        name = f"skep-{self._settings.boot[:12]}-{self._plan.folder.name}"
+        self._id = self._engine.create(name, creation.body(order))
+        self._engine.start(self._id)
+        self._kills = self._find_kills()
+
+    def _find_image(self) -> Image:
+        image = self._engine.image(self._image_name)
+        here = self._settings.architecture
+        if here and image.architecture not in ("", here):
+            raise complaints.for_another_machine(self._image_name, image.architecture, here)
+        return image
+
+    def _find_kills(self) -> cgroups.Kills | None:
+        version = self._settings.cgroup
+        found = cgroups.find(version, self._id)
+        if found is None:
+            found = cgroups.find_by_pid(version, self._engine.state(self._id).pid)
+        return found
+
+    def _labels(self) -> dict[str, str]:
+        settings = self._settings
+        return {
+            "skep": settings.installation,
+            "skep.node": settings.node,
+            "skep.boot": settings.boot,
+            "skep.miniworker": self._plan.folder.name,
+            "skep.parent": str(os.getppid()),
+            "skep.function": self._plan.spec.key,
+        }
+
+    def _shown(self) -> list[tuple[Path, str]]:
+        plan, folder = self._plan, Path(self._settings.folder)
+        shown = [(folder / "agents", creation.AGENTS), (plan.sockets, creation.SOCKETS)]
+        if plan.build:
+            return shown
+        if plan.bundle.parent.absolute() == Path(self._settings.bundles or "/").absolute():
+            # All of them, none of which can be listed: a container need not know its own.
+            return [*shown, (plan.bundle.parent, creation.BUNDLES)]
+        return [*shown, (plan.bundle, self.bundle)]
+
+    def _writable(self) -> list[tuple[Path, str]]:
+        if not self._plan.build:
+            return []
+        return [(self._plan.bundle, self.path), (self._temporary, creation.TMP)]
+
+    def _on_host(self, mounts: list[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            (host_path(str(source.absolute()), self._mounts), target)
+            for source, target in mounts
+        )
+
+    # --- whom it belongs to -------------------------------------------------------------
+
+    @property
+    def _temporary(self) -> Path:
+        return self._plan.folder / "tmp"
+
+    def _hand_over(self, user: tuple[int, int]) -> None:
+        """Let a build write its bundle."""
+        self._temporary.mkdir(mode=0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(self._temporary, *user)
+            ownership.give(self._plan.bundle, *user)
+
+    def _user(self, image: Image) -> tuple[int, int]:
+        if self._plan.build and os.geteuid() != 0:
+            # What it may write is ours, and only root could give it away.
+            return os.geteuid(), os.getegid()
+        if not image.user:
+            return creation.NOBODY
+        user = self._resolved(image)
+        return creation.NOBODY if user[0] == 0 else user
+
+    def _resolved(self, image: Image) -> tuple[int, int]:
+        if passwd.is_numeric(image.user) and ":" in image.user:
+            uid, _, gid = image.user.partition(":")
+            return int(uid), int(gid)
+        known = Path(self._settings.folder, "users", image.id.rpartition(":")[2])
+        if known.exists():
+            return msgspec.json.decode(known.read_bytes(), type=tuple[int, int])
+        user = self._ask_image(image)
+        temporary = known.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(msgspec.json.encode(user))
+        temporary.rename(known)
+        return user
+
+    def _ask_image(self, image: Image) -> tuple[int, int]:
+        """Look the user's numbers up in the image: once, since an image never changes."""
+        name = f"skep-{self._settings.boot[:12]}-{self._plan.folder.name}-user"
+        body = {"Image": image.id, "Cmd": ["-"], "Labels": self._labels()}
+        container = self._engine.create(name, body)
+        try:
+            files = [self._read(container, f"/etc/{file}") for file in ("passwd", "group")]
+        finally:
+            self._engine.remove(container)
+        user = passwd.resolve(image.user, *files)
+        if user is None:
+            raise complaints.refused("unable to find user", self._image_name, "")
+        return user
+
+    def _read(self, container: str, path: str) -> str:
+        try:
+            return self._engine.file(container, path).decode(errors="replace")
+        except EngineRefused as error:
+            if error.is_missing:
+                return ""
+            raise
+
+
+def _named(passed: Mapping[str, str]) -> list[tuple[Path, str]]:
+    """Return the files that settings of a build name: shown where they are here."""
+    files = passing.files_named(passed)
+    outer = [f for f in files if not any(f != o and f.startswith(o + "/") for o in files)]
+    return [(Path(file), file) for file in outer if creation.path_inside(file) == file]

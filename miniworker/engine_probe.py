@@ -1,0 +1,99 @@
+"""What the Docker engine of this host is, found out by asking it, as settings for Spawn."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+import runtimes
+from miniworker.container import Settings
+from miniworker.creation import PROGRAMS
+from miniworker.engine import About, Engine, EngineRefused
+
+#: An engine that takes longer to say what it is does not answer.
+ASK_S: Final = 10.0
+DEFAULT_NETWORK: Final = "bridge"
+_OWN_CONTAINER: Final = re.compile(r"/containers/([0-9a-f]{64})/hostname ")
+ISOLATION: Final = (
+    "a container for each sandbox, an unprivileged user, its root read-only, no capabilities, "
+    "its own processes, limits on memory, processes, files and cpu, and no network unless the "
+    "function asks for it (Docker {version} at {address})"
+)
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose the containers will be."""
+
+    installation: str
+    node: str
+    boot: str
+    bundles: str
+
+
+def probe(folder: Path, identity: Identity, network: str = "") -> dict[str, Any]:
+    """Return the driver, what it confines, and the settings for Spawn.
+
+    Raises:
+        EngineAway: no engine answers here.
+    """
+    engine = Engine(version="auto", wait_s=ASK_S)
+    try:
+        about = engine.about()
+        mounts = _own_mounts(engine)
+    finally:
+        engine.close()
+    place = folder.absolute() / "docker"
+    _lend_agents(place)
+    settings = Settings(
+        engine=engine.address,
+        version=engine.version,
+        architecture=about.architecture,
+        cgroup=about.cgroup_version,
+        installation=identity.installation,
+        node=identity.node,
+        boot=identity.boot,
+        folder=str(place),
+        bundles=identity.bundles,
+        network=network or DEFAULT_NETWORK,
+        mounts=msgspec.json.encode(mounts).decode(),
+    )
+    return {
+        "driver": "docker",
+        "level": "container",
+        "isolation": _isolation(about, engine.address),
+        "settings": msgspec.to_builtins(settings),
+    }
+
+
+def _isolation(about: About, address: str) -> str:
+    return ISOLATION.format(version=about.version, address=address)
+
+
+def _own_mounts(engine: Engine) -> dict[str, str]:
+    """Return where this process's folders are on the engine's host, if it is in a container."""
+    found = _OWN_CONTAINER.search(Path("/proc/self/mountinfo").read_text())
+    if found is None:
+        return {}
+    try:
+        return engine.mounts(found[1])
+    except EngineRefused:
+        # The container is another engine's.
+        return {}
+
+
+def _lend_agents(place: Path) -> None:
+    """Copy the agents to where containers are shown them; users are noted beside."""
+    for name in ("agents", "users"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    (place / "agents").chmod(0o755)
+    data = Path(next(iter(runtimes.__path__)))
+    for language, (file, _) in PROGRAMS.items():
+        half = place / "agents" / f"{file}.{os.getpid()}"
+        shutil.copyfile(data / language / "agent.py", half)
+        half.chmod(0o644)
+        half.rename(place / "agents" / file)
