@@ -49,7 +49,8 @@ def facts_of(site: Site) -> list[tuple[str, str]]:
 
 def confinement(worker: Worker) -> str:
     """Say which sandbox a worker uses and what that confines."""
-    return textwrap.fill(f"{worker['sandbox']}: {worker['isolation']}", WIDTH)
+    said = f"{worker['sandbox']}: {worker['isolation']}"
+    return textwrap.fill(said, WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def wait_for_workers(site: Site) -> list[Worker]:

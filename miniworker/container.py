@@ -234,7 +234,8 @@ class ContainerSandbox:
         if not image.user:
             return creation.NOBODY
         user = self._resolved(image)
-        return creation.NOBODY if user[0] == 0 else user
+        # Root may do too much, and whom the bundles belong to could list them.
+        return creation.NOBODY if user[0] in (0, os.geteuid()) else user
 
     def _resolved(self, image: Image) -> tuple[int, int]:
         if passwd.is_numeric(image.user) and ":" in image.user:

@@ -70,6 +70,20 @@ def probe(folder: Path, identity: Identity, network: str = "") -> dict[str, Any]
     }
 
 
+def image_id(name: str) -> str:
+    """Return the id of an image that the engine has.
+
+    Raises:
+        EngineAway: no engine answers here.
+        EngineRefused: it has none of that name.
+    """
+    engine = Engine(version="auto", wait_s=ASK_S)
+    try:
+        return engine.image(name).id
+    finally:
+        engine.close()
+
+
 def _isolation(about: About, address: str) -> str:
     return ISOLATION.format(version=about.version, address=address)
 

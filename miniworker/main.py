@@ -45,6 +45,22 @@ def zygote(fd: int, kind: Literal["docker", "process", "fake"], settings: str) -
 
 
 @main.command()
+@click.argument("name")
+def image(name: str) -> None:
+    """Say whether the Docker engine of this host has an image, by the exit status too."""
+    from miniworker.engine import EngineRefused  # noqa: PLC0415 - as above
+    from miniworker.engine_probe import image_id  # noqa: PLC0415 - as above
+
+    try:
+        click.echo(image_id(name))
+    except EngineRefused as error:
+        words = f"the Docker engine has no image {name!r}" if error.is_missing else str(error)
+        raise click.ClickException(words) from error
+    except SkepError as error:
+        raise click.ClickException(error.message) from error
+
+
+@main.command()
 @click.option("--folder", required=True, type=click.Path(), help="Where the tools are kept.")
 @click.option(
     "--driver",

@@ -163,7 +163,7 @@ class Broker(Placing):
         box = self.pool.sandboxes.get(name)
         if box is None or box.stage is not Stage.SPECIALISING:
             return []
-        return self._free(box, now, made=True)
+        return self._free(box, now, made=True) + self._begin(now)
 
     def returned(self, name: str, id_: Id, now: float) -> list[Action]:
         """A miniworker never began an attempt that it was given."""
@@ -201,7 +201,7 @@ class Broker(Placing):
         orders += self._displaced(box, now)
         if was_making:
             orders += self._uncovered(box.key, fault, reason, "", now)
-        return orders
+        return orders + self._begin(now)
 
     def dying(self, name: str, now: float) -> list[Action]:
         """A miniworker has ended, but what it said last may not have been read yet."""
@@ -225,11 +225,11 @@ class Broker(Placing):
         if was_making:
             reason = Reason(code="no_sandbox", message=f"no sandbox could be made: {why}")
             orders += self._uncovered(box.key, Fault.NODE, reason, "", now)
-        return orders
+        return orders + self._begin(now)
 
     def tick(self, now: float) -> list[Action]:
         """Kill what is overdue; let the pool age."""
-        orders = self.pool.tick(now)
+        orders = self.pool.tick(now) + self._begin(now)
         for box in self.pool:
             head = self.book.all.get(box.queue[0]) if box.queue else None
             if head and head.sent and box.stage is Stage.BUSY:

@@ -58,7 +58,7 @@ class Minis:
         router = sockets.open_socket(context, zmq.ROUTER)
         sockets.bind(router, folder.endpoint)
         self._link = sockets.Link(router, 1 + FRAMES, self._read)
-        self.zygote = Zygote(self._heard, self._fork_again, self._all_gone, log_level)
+        self.zygote = Zygote(self._heard, self._fork_again, self._all_gone, log_level, kind)
 
     def __repr__(self) -> str:
         return f"<Minis: {len(self._peers)} live>"

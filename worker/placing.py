@@ -112,6 +112,18 @@ class Placing:
         box.enter(Stage.BUSY, now)
         return self._give(box, one, now)
 
+    def _begin(self, now: float) -> list[Action]:
+        """Have made what has its turn; what still waits and nobody needs any more leaves.
+
+        An attempt takes whichever sandbox is free first, so that in a burst many are asked
+        for which are never needed.
+        """
+        orders = self.pool.begin(now)
+        for box in self.pool.queued():
+            if self.pool.making(box.key) > len(self.book.waiting(box.key)):
+                orders += self.pool.stop(box, now)
+        return orders
+
     # --- ending ---
 
     def _sent_to(self, name: str, id_: Id) -> Attempt | None:

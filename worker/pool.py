@@ -24,6 +24,8 @@ class Stage(enum.Enum):
 
     #: Its miniworker is being forked, or its bundle is on its way.
     STARTING = "starting"
+    #: It has all it needs, and waits for its turn to be made.
+    QUEUED = "queued"
     SPECIALISING = "specialising"
     IDLE = "idle"
     #: An attempt has it, running or waiting for START.
@@ -31,7 +33,7 @@ class Stage(enum.Enum):
     STOPPING = "stopping"
 
 
-MAKING: Final = (Stage.STARTING, Stage.SPECIALISING)
+MAKING: Final = (Stage.STARTING, Stage.QUEUED, Stage.SPECIALISING)
 
 
 @dataclass(slots=True)
@@ -67,6 +69,8 @@ class PoolSettings:
     idle_s: float = 300.0
     #: From UP and bundle to READY.
     start_s: float = 60.0
+    #: Made at the same time; an engine that has to start many at once is slow with each.
+    starts: int = 4
 
 
 class Pool:
@@ -143,6 +147,20 @@ class Pool:
         box.spec, box.bundle = spec, bundle
         return self._specialise(box, now)
 
+    def queued(self) -> list[Sandbox]:
+        """Return those that wait for their turn to be made, first come first."""
+        return [box for box in self if box.stage is Stage.QUEUED]
+
+    def begin(self, now: float) -> list[Action]:
+        """Have as many made of those that wait for it as may be at once."""
+        made = sum(1 for box in self if box.stage is Stage.SPECIALISING)
+        actions: list[Action] = []
+        for box in self.queued()[: max(0, self._settings.starts - made)]:
+            if box.spec is not None:
+                box.enter(Stage.SPECIALISING, now)
+                actions.append(Specialise(box.name, box.spec, box.bundle))
+        return actions
+
     def stop(self, box: Sandbox, now: float) -> list[Action]:
         """Have a sandbox leave that no attempt has."""
         if box.stage is Stage.STOPPING:
@@ -178,9 +196,10 @@ class Pool:
         return actions
 
     def _overdue(self, box: Sandbox) -> bool:
-        # Fetching and installing a bundle have limits of their own.
-        waits_for_bundle = box.up and not box.bundle
-        return box.stage in MAKING and not waits_for_bundle
+        # Fetching and installing a bundle have limits of their own, and so have those that
+        # are made before it.
+        waits = box.stage is Stage.QUEUED or (box.up and not box.bundle)
+        return box.stage in MAKING and not waits
 
     def _kill(self, box: Sandbox, now: float, why: str) -> list[Action]:
         self.doom(box, now)
@@ -193,8 +212,8 @@ class Pool:
     def _specialise(self, box: Sandbox, now: float) -> list[Action]:
         if not (box.up and box.spec and box.stage is Stage.STARTING):
             return []
-        box.enter(Stage.SPECIALISING, now)
-        return [Specialise(box.name, box.spec, box.bundle)]
+        box.enter(Stage.QUEUED, now)
+        return self.begin(now)
 
     def _evict(self, now: float) -> list[Action]:
         """Stop the sandbox that has been idle longest, of whatever key."""
