@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: The engine is not asked more often whether a container lives that has yet to answer.
 LOOK_AGAIN_S: Final = 0.25
+#: An engine that is being restarted comes back within seconds: nobody need hear of it.
+RIDE_OUT_S: Final = 5.0
+RIDE_PAUSE_S: Final = 0.25
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,11 +172,22 @@ class ContainerSandbox:
         self._kills = self._find_kills()
 
     def _find_image(self) -> Image:
-        image = self._engine.image(self._image_name)
+        image = self._ask_for_image()
         here = self._settings.architecture
         if here and image.architecture not in ("", here):
             raise complaints.for_another_machine(self._image_name, image.architecture, here)
         return image
+
+    def _ask_for_image(self) -> Image:
+        """Ask first for what changes nothing: it may be asked again while an engine starts."""
+        limit = time.monotonic() + RIDE_OUT_S
+        while True:
+            try:
+                return self._engine.image(self._image_name)
+            except EngineAway:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(RIDE_PAUSE_S)
 
     def _find_kills(self) -> cgroups.Kills | None:
         version = self._settings.cgroup

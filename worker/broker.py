@@ -163,6 +163,7 @@ class Broker(Placing):
         box = self.pool.sandboxes.get(name)
         if box is None or box.stage is not Stage.SPECIALISING:
             return []
+        self.setbacks.went_well()
         return self._free(box, now, made=True) + self._begin(now)
 
     def returned(self, name: str, id_: Id, now: float) -> list[Action]:
@@ -200,6 +201,8 @@ class Broker(Placing):
                 orders += self._finish(one, act.SayReturned(one.id, owed=True), now)
         orders += self._displaced(box, now)
         if was_making:
+            if fault is Fault.NODE:
+                self.setbacks.failed(now)
             orders += self._uncovered(box.key, fault, reason, "", now)
         return orders + self._begin(now)
 
@@ -223,6 +226,7 @@ class Broker(Placing):
                 box.queue.remove(one.id)
         orders += self._displaced(box, now)
         if was_making:
+            self.setbacks.failed(now)
             reason = Reason(code="no_sandbox", message=f"no sandbox could be made: {why}")
             orders += self._uncovered(box.key, Fault.NODE, reason, "", now)
         return orders + self._begin(now)

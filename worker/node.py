@@ -293,7 +293,7 @@ class Node:
         now = time.monotonic()
         ahead = self.broker.places_ahead(now)
         full = self.broker.is_draining or self.results.is_full
-        free = 0 if full else self.broker.free
+        free = 0 if full else self.broker.granted(now)
         idle = {} if full else self.broker.pool.counts()
         credit = self.credits.next(number, free, idle, ahead, WINDOW_STEP)
         if credit is not None:

@@ -10,6 +10,7 @@ from worker import actions as act
 from worker.actions import Action, Id
 from worker.attempts import Attempt, Book
 from worker.pool import Pool, Sandbox, Stage
+from worker.setbacks import Setbacks
 from worker.speed import Speeds, is_long
 
 #: The miniworker enforces a timeout; it is killed when it is this late with the end.
@@ -24,6 +25,7 @@ class Placing:
         self.pool = pool
         self.speeds = Speeds()
         self.book = Book()
+        self.setbacks = Setbacks()
         self.slots = slots
         self.is_draining = False
 
@@ -31,6 +33,11 @@ class Placing:
     def free(self) -> int:
         """Return the slots in which something may begin now."""
         return 0 if self.is_draining else max(0, self.slots - self.book.in_use)
+
+    def granted(self, now: float) -> int:
+        """Return the slots that the api may be told of."""
+        idle = sum(self.pool.counts().values())
+        return self.setbacks.allowed(self.free, idle, now)
 
     # --- placing ---
 
