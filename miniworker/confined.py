@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class ConfinedSandbox:
     """One confined process and what comes of it."""
 
+    is_left = False
+
     def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
         self._plan = plan
         self._settings = msgspec.convert(dict(settings), Settings)

@@ -69,6 +69,7 @@ class ContainerSandbox:
         self._looked_at = 0.0
         self.path = creation.path_inside(plan.spec.runtime.path)
         self.env: Mapping[str, str] = {}
+        self.is_left = False
 
     def __repr__(self) -> str:
         return f"<ContainerSandbox of {self._image_name!r}, {self._id[:12] or 'not made'}>"
@@ -127,7 +128,8 @@ class ContainerSandbox:
         try:
             self._engine.remove(container)
         except (EngineAway, EngineRefused) as error:
-            # Its agent has ended with its connection; the rest is for the next sweep.
+            # Its agent has ended with its connection; the rest is to be swept.
+            self.is_left = True
             log.error("the container %s is left behind: %s", container[:12], error.message)
 
     def out_of_memory(self) -> bool:

@@ -22,7 +22,7 @@ SOCKETS: Final = "/skep/sock"
 AGENTS: Final = "/skep/agents"
 BUNDLES: Final = "/skep/bundles"
 TMP: Final = "/tmp"  # noqa: S108 - the container's own
-LEAST_TMPFS: Final = 64 * MIB
+LEAST_TMPFS: Final = 16 * MIB
 #: Against 1024 of everything else on the host.
 CPU_SHARES: Final = 256
 NANO: Final = 1_000_000_000
@@ -134,7 +134,7 @@ def _host(order: Order) -> dict[str, Any]:
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "ShmSize": SHARED_MEMORY,
-        "Tmpfs": _in_memory(order, max(order.spec.function.memory * MIB, LEAST_TMPFS)),
+        "Tmpfs": _in_memory(order, max(memory // 2, LEAST_TMPFS)),
         "Mounts": [
             *(_mount(source, target, read_only=True) for source, target in order.shown),
             *(_mount(source, target, read_only=False) for source, target in order.writable),
@@ -154,7 +154,10 @@ def memory_of(order: Order) -> int:
 
 
 def _in_memory(order: Order, size: int) -> dict[str, str]:
-    """Return what is writable, limited in size, and gone with the container."""
+    """Return what is writable, limited in size, and gone with the container.
+
+    Each may take half of the memory: who fills one hears of it, instead of being killed.
+    """
     uid, gid = order.user
     common = f"rw,exec,nosuid,nodev,size={size}"
     own = f"{common},mode=0755,uid={uid},gid={gid}"

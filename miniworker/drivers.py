@@ -26,10 +26,14 @@ def driver(name: Name) -> Driver:
 
 
 def sweep(
-    name: Name, settings: Mapping[str, str], parent: int, dead: Collection[str] = ()
+    name: Name,
+    settings: Mapping[str, str],
+    parent: int,
+    dead: Collection[str] = (),
+    patience_s: float = 0,
 ) -> None:
     """Remove what killed miniworkers left that is more than processes and folders."""
     if name == "docker":
         from miniworker.sweeping import sweep as remove  # noqa: PLC0415 - as above
 
-        remove(settings, parent, dead)
+        remove(settings, parent, dead, patience_s)

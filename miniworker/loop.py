@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: At its end a miniworker waits this long for its last words to be read.
 LINGER_MS: Final = 1000
+#: The exit status that asks the zygote to sweep.
+LEFT_BEHIND: Final = 3
 
 
 class Miniworker:
@@ -50,6 +52,8 @@ class Miniworker:
         #: Set while the bundle is built: the one attempt is the dependencies command.
         self._building: jobs.Build | None = None
         self._ended = False
+        #: Set if something is left that the zygote has to sweep.
+        self.is_left = False
 
     def __repr__(self) -> str:
         return f"<Miniworker {self._spawn.miniworker}, {self._opened!r}, {self._attempts!r}>"
@@ -151,7 +155,11 @@ class Miniworker:
             raise NoSandbox("this miniworker has its sandbox already", hint="start another")
         self._spec = plan.spec
         driver, settings = drivers.driver(self._spawn.driver), self._spawn.settings
-        self._opened = open_sandbox(driver, plan, settings, run, self._limits)
+        try:
+            self._opened = open_sandbox(driver, plan, settings, run, self._limits)
+        except NoSandbox as error:
+            self.is_left = error.is_left
+            raise
         for channel in (self._opened.control, self._opened.data):
             self._poll.register(channel.fileno(), select.POLLIN)
 
@@ -263,7 +271,9 @@ class Miniworker:
             return False
         for channel in (opened.control, opened.data):
             self._poll.unregister(channel.fileno())
-        return opened.close()
+        oom = opened.close()
+        self.is_left = opened.sandbox.is_left
+        return oom
 
     def _end(self) -> None:
         self._close()
@@ -280,4 +290,4 @@ def run(spawn: jobs.Spawn) -> int:
     except Exception:
         log.exception("%r failed", miniworker)
         return 1
-    return 0
+    return LEFT_BEHIND if miniworker.is_left else 0

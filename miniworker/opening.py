@@ -58,7 +58,11 @@ def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opene
     try:
         sandbox.start()
         control, data = listener.accept(sandbox)
-    except (NoSandbox, OSError):
+    except NoSandbox as error:
+        _end(sandbox)
+        error.is_left = sandbox.is_left
+        raise
+    except OSError:
         _end(sandbox)
         raise
     finally:
@@ -67,7 +71,11 @@ def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opene
     opened = Opened(sandbox=sandbox, control=control, data=data, mark=mark, marks=False)
     try:
         opened.marks = meeting.agree(control, _init(plan, sandbox, run, limits), mark, sandbox)
-    except (NoSandbox, OSError):
+    except NoSandbox as error:
+        opened.close()
+        error.is_left = sandbox.is_left
+        raise
+    except OSError:
         opened.close()
         raise
     return opened

@@ -1,7 +1,7 @@
 """The seam between a miniworker and what confines the code: one Protocol, several drivers.
 
 ``confined`` (driver ``process``) and ``fake`` stand beside it; a driver for containers has
-the same seven members. A driver makes exactly one sandbox and knows nothing of calls.
+the same members. A driver makes exactly one sandbox and knows nothing of calls.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class NoSandbox(SkepError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.fault = fault
+        #: Whether something of it is left that only a sweep can remove.
+        self.is_left = False
         self.reason = Reason(code=code, message=f"{message}; {hint}" if hint else message)
 
 
@@ -72,6 +74,10 @@ class Sandbox(Protocol):
     @property
     def env(self) -> Mapping[str, str]:
         """Return what a function's environment begins with: PATH, HOME, PIP_TARGET."""
+
+    @property
+    def is_left(self) -> bool:
+        """Return whether ``kill`` could not remove all, so that somebody has to sweep."""
 
     def start(self) -> None:
         """Start the agent, which connects to the socket twice.

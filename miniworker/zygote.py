@@ -27,6 +27,8 @@ from wire.errors import ProtocolError
 log = logging.getLogger(__name__)
 
 PACKET_BYTES: Final = 256 << 10
+#: How long what sweeps waits for an engine that is away.
+PATIENCE_S: Final = 600.0
 
 
 class Zygote:
@@ -148,7 +150,7 @@ class Zygote:
                 _begin_child(None)
                 for folder in folders:
                     shutil.rmtree(folder, ignore_errors=True)
-                drivers.sweep(self._kind, self._settings, zygote, self._killed)
+                drivers.sweep(self._kind, self._settings, zygote, self._killed, PATIENCE_S)
             finally:
                 os._exit(0)
         self._sweepers.add(pid)

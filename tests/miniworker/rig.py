@@ -112,6 +112,7 @@ class Rig:
         settings: dict[str, str] | None = None,
         folder: str = "",
         driver: Driver = "process",
+        env: dict[str, str] | None = None,
     ) -> None:
         self.settings = settings or {}
         self.driver: Driver = driver
@@ -129,7 +130,9 @@ class Rig:
         self.cwd = self.temporary / folder if folder else self.temporary
         self.cwd.mkdir(parents=True, exist_ok=True)
         kind = ["--driver", driver, "--settings", json.dumps(self.settings)]
-        self.zygote = start("zygote", "--fd", fd, *kind, pass_fds=[int(fd)], cwd=self.cwd)
+        self.zygote = start(
+            "zygote", "--fd", fd, *kind, env=env, pass_fds=[int(fd)], cwd=self.cwd
+        )
         theirs.close()
         self.count = 0
         self._living: set[str] = set()
@@ -252,10 +255,10 @@ class Rig:
 
 
 def spec(*, runtime: dict[str, Any] | None = None, **function: Any) -> Spec:
-    runtime = {"path": "/ws", "run": "python3 test.py", **(runtime or {})}
+    given = {"path": "/ws", "run": "python3 test.py", "image": engine.PYTHON_IMAGE}
     return Spec(
         function=Function(function_name="f", runtime_name="r", revision=3, **function),
-        runtime=Runtime(name="r", image=engine.PYTHON_IMAGE, revision=1, **runtime),
+        runtime=Runtime(name="r", revision=1, **given | (runtime or {})),
     )
 
 
