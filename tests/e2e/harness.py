@@ -36,7 +36,7 @@ def skep(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command of skep to its end."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "cli", *arguments],
-        env=environment(),
+        env=options.pop("env", None) or environment(),
         capture_output=True,
         text=True,
         timeout=50,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from wire.models import Fault
 MIB = 1 << 20
 
 
-def order(*, build: bool = False, network: str = "", **function: object) -> creation.Order:
+def order(*, build: bool = False, network: str = "", **function: Any) -> creation.Order:
     return creation.Order(
         spec=spec(**function),
         build=build,
