@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import py_compile
 import re
 import shutil
+import tempfile
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +14,6 @@ import msgspec
 
 import runtimes
 from miniworker.container import Settings
-from miniworker.creation import PROGRAMS
 from miniworker.engine import About, Engine, EngineRefused
 
 #: An engine that takes longer to say what it is does not answer.
@@ -101,13 +102,19 @@ def _own_mounts(engine: Engine) -> dict[str, str]:
 
 
 def _lend_agents(place: Path) -> None:
-    """Copy the agents to where containers are shown them; users are noted beside."""
-    for name in ("agents", "users"):
-        (place / name).mkdir(parents=True, exist_ok=True)
-    (place / "agents").chmod(0o755)
+    """Put the agents where containers are shown them; the users of images are noted beside."""
+    (place / "users").mkdir(parents=True, exist_ok=True)
+    half = Path(tempfile.mkdtemp(prefix="half-", dir=place))
     data = Path(next(iter(runtimes.__path__)))
-    for language, (file, _) in PROGRAMS.items():
-        half = place / "agents" / f"{file}.{os.getpid()}"
-        shutil.copyfile(data / language / "agent.py", half)
-        half.chmod(0o644)
-        half.rename(place / "agents" / file)
+    module = half / "skep_agent.py"
+    shutil.copyfile(data / "python" / "agent.py", module)
+    # A program is compiled at each start, a module once: here, for the Pythons that read
+    # what this one writes. A container could not keep what it compiles.
+    cached = cache_from_source(str(module))
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(module), cached, doraise=True, invalidation_mode=unchecked)
+    (half / "python.py").write_text("import skep_agent\n\nskep_agent.main()\n")
+    for path in (half, *half.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    shutil.rmtree(place / "agents", ignore_errors=True)
+    half.rename(place / "agents")
