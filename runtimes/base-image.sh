@@ -16,6 +16,7 @@
 #   http_proxy, https_proxy, no_proxy, SSL_CERT_FILE: how this machine reaches the mirror
 set -eu
 umask 022
+PATH=$PATH:/usr/sbin
 
 suite=${SKEP_BASE_SUITE:-bookworm}
 mirror=${SKEP_BASE_MIRROR:-http://deb.debian.org/debian}

@@ -63,10 +63,14 @@ def python_image() -> str:
     if base.returncode != 0 and not os.environ.get("CI"):
         pytest.skip(f"needs a base image: {base.stderr}")
     assert base.returncode == 0, base.stderr
+    replaced = docker("images", "--quiet", "--no-trunc", PYTHON_IMAGE)
     build = ["docker", "build", "--network", "host", "--tag", PYTHON_IMAGE]
     name = f"BASE={base.stdout.strip()}"
     built = run([*build, "--build-arg", name, str(ROOT / "runtimes" / "python")])
     assert built.returncode == 0, built.stdout + built.stderr
+    if replaced not in ("", docker("images", "--quiet", "--no-trunc", PYTHON_IMAGE)):
+        # Made anew of another base: the old one has no name any more.
+        docker("image", "rm", replaced)
     return PYTHON_IMAGE
 
 
