@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import py_compile
 import re
+import secrets
 import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +17,8 @@ import msgspec
 import runtimes
 from miniworker.container import Settings
 from miniworker.engine import About, Engine, EngineRefused
+from miniworker.sandbox import NoSandbox
+from miniworker.sharing import host_path
 
 #: An engine that takes longer to say what it is does not answer.
 ASK_S: Final = 10.0
@@ -24,6 +28,13 @@ ISOLATION: Final = (
     "a container for each sandbox, an unprivileged user, its root read-only, no capabilities, "
     "its own processes, limits on memory, processes, files and cpu, and no network unless the "
     "function asks for it (Docker {version} at {address})"
+)
+
+
+NOT_SEEN: Final = "the Docker engine at {address} does not see this worker's files"
+NOT_SEEN_HINT: Final = (
+    "keep --data in a folder that the engine's host has under the same path, or that is "
+    "mounted from it into this worker's own container"
 )
 
 
@@ -41,15 +52,18 @@ def probe(folder: Path, identity: Identity, network: str = "") -> dict[str, Any]
 
     Raises:
         EngineAway: no engine answers here.
+        NoSandbox: one does, but it has another file system.
     """
+    place = folder.absolute() / "docker"
+    _lend_agents(place)
     engine = Engine(version="auto", wait_s=ASK_S)
     try:
         about = engine.about()
         mounts = _own_mounts(engine)
+        if not _sees(engine, place, mounts):
+            raise NoSandbox(NOT_SEEN.format(address=engine.address), hint=NOT_SEEN_HINT)
     finally:
         engine.close()
-    place = folder.absolute() / "docker"
-    _lend_agents(place)
     settings = Settings(
         engine=engine.address,
         version=engine.version,
@@ -99,6 +113,27 @@ def _own_mounts(engine: Engine) -> dict[str, str]:
     except EngineRefused:
         # The container is another engine's.
         return {}
+
+
+def _sees(engine: Engine, place: Path, mounts: Mapping[str, str]) -> bool:
+    """Return whether the engine's host has a folder that is made here and now.
+
+    An engine looks at the mounts of a container before it looks for its image: one that is
+    not there shows the one without anything being made.
+    """
+    proof = Path(tempfile.mkdtemp(prefix="proof-", dir=place))
+    source = host_path(str(proof), mounts)
+    mount = {"Type": "bind", "Source": source, "Target": "/proof", "ReadOnly": True}
+    body = {"Image": f"skep-proof-{secrets.token_hex(8)}", "HostConfig": {"Mounts": [mount]}}
+    try:
+        container = engine.create(f"skep-proof-{secrets.token_hex(8)}", body)
+    except EngineRefused as error:
+        return "bind source path" not in error.message.lower()
+    else:
+        engine.remove(container)
+        return True
+    finally:
+        proof.rmdir()
 
 
 def _lend_agents(place: Path) -> None:

@@ -12,6 +12,7 @@ from miniworker.engine import EngineAway, EngineRefused
 from miniworker.engine_probe import Identity
 from miniworker.engine_probe import probe as probe_engine
 from miniworker.probe import probe as probe_host
+from miniworker.sandbox import NoSandbox
 from wire.errors import BadRequest
 
 _NOBODY: Final = Identity(installation="none", node="none", boot="none", bundles="")
@@ -45,7 +46,7 @@ def find(
         return probe_host(folder, wish.level)
     try:
         return probe_engine(folder, wish.identity, wish.network)
-    except (EngineAway, EngineRefused) as error:
+    except (EngineAway, EngineRefused, NoSandbox) as error:
         if kind == "docker":
             raise BadRequest(error.message, hint=error.hint) from error
         found = probe_host(folder, wish.level)

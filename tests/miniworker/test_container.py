@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from miniworker.loop import LEFT_BEHIND
 from tests import engine
 from tests.conftest import eventually
 from tests.miniworker.engine_proxy import EngineProxy
-from tests.miniworker.rig import Mini, Rig, probe, spec
+from tests.miniworker.rig import ENV, Mini, Rig, probe, spec
 from wire import jobs
 from wire.models import Fault, Status
 
@@ -317,6 +318,29 @@ def test_a_warm_sandbox_outlives_its_engines_absence(rig: Rig, proxy: EngineProx
     outcome = mini.call(b'{"x": 1}')[0]
     assert outcome.status is Status.DONE
     proxy.admit()
+
+
+def test_an_engine_with_another_file_system_is_not_used(tmp_path: Path) -> None:
+    """As one across the network, or in a virtual machine: here, as one outside a namespace."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can hide a folder from the engine")
+    hide = f'mount -t tmpfs none {tmp_path} && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", hide, "sh", sys.executable, "-P", "-m"]
+    for driver, code, words in (
+        ("docker", 1, "keep --data in a folder"),
+        ("auto", 0, '"driver": "process"'),
+    ):
+        probing = ["miniworker", "probe", "--json", "--driver", driver, "--folder"]
+        asked = subprocess.run(
+            [*command, *probing, str(tmp_path / "node")],
+            env=ENV,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert asked.returncode == code, asked.stderr
+        assert "does not see this worker's files" in asked.stdout + asked.stderr
+        assert words in asked.stdout + asked.stderr
 
 
 # --- what is left, and whose it is ------------------------------------------------------------

@@ -37,7 +37,8 @@ def somebodys() -> Iterator[str]:
     """An image that this script did not make, under a name that it is asked for."""
     engine.require()
     empty = bytes(1024)
-    made = subprocess.run(["docker", "import", "-", OWN], input=empty, capture_output=True)
+    command = ["docker", "import", "-", OWN]
+    made = subprocess.run(command, input=empty, capture_output=True, check=True)
     yield made.stdout.decode().strip()
     engine.docker("image", "rm", OWN)
 
