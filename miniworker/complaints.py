@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from miniworker.sandbox import NoSandbox
+from miniworker.sandbox import STALE, NoSandbox
 from wire.models import Fault
 
 PULL: Final = "docker pull {image}, or build it: runtimes/ has the Dockerfiles of skep's own"
@@ -62,6 +62,12 @@ def ended(exit_code: int, printed: str, image: str, *, oom: bool) -> NoSandbox:
         return NoSandbox(message)
     code = "command_not_found" if exit_code in (126, 127) else "image_unavailable"
     return NoSandbox(message, hint=_PROGRAM, fault=Fault.FUNCTION, code=code)
+
+
+def built_elsewhere(image: str) -> NoSandbox:
+    """Return why a bundle that another image built is not used."""
+    message = f"the dependencies were installed in another image than {image!r} is now"
+    return NoSandbox(message, fault=Fault.NONE, code=STALE)
 
 
 def for_another_machine(image: str, has: str, needs: str) -> NoSandbox:

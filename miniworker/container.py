@@ -18,8 +18,9 @@ from typing import Final
 
 import msgspec
 
-from miniworker import cgroups, complaints, creation, ownership, passing, passwd
+from miniworker import cgroups, complaints, creation, image_user, ownership, passing
 from miniworker.engine import Engine, EngineAway, EngineRefused, Image
+from miniworker.origins import Origins
 from miniworker.sandbox import NoSandbox, Plan
 from miniworker.sharing import host_path
 
@@ -63,6 +64,7 @@ class ContainerSandbox:
         self._image_name = plan.spec.runtime.image
         self._program = creation.program(plan.spec.runtime.agent)[0]
         self._engine = Engine(self._settings.engine, self._settings.version)
+        self._name = f"skep-{self._settings.boot[:12]}-{plan.folder.name}"
         self._id = ""
         self._kills: cgroups.Kills | None = None
         self._was_oom = False
@@ -168,8 +170,7 @@ class ContainerSandbox:
             shown=self._on_host([*self._shown(), *_named(passed)]),
             writable=self._on_host(self._writable()),
         )
-        name = f"skep-{self._settings.boot[:12]}-{self._plan.folder.name}"
-        self._id = self._engine.create(name, creation.body(order))
+        self._id = self._engine.create(self._name, creation.body(order))
         self._engine.start(self._id)
         self._kills = self._find_kills()
 
@@ -178,6 +179,11 @@ class ContainerSandbox:
         here = self._settings.architecture
         if here and image.architecture not in ("", here):
             raise complaints.for_another_machine(self._image_name, image.architecture, here)
+        origins = Origins(Path(self._settings.folder))
+        if self._plan.build:
+            origins.note(self._plan.bundle, image.id)
+        elif not origins.is_of(self._plan.bundle, image.id):
+            raise complaints.built_elsewhere(self._image_name)
         return image
 
     def _ask_for_image(self) -> Image:
@@ -249,44 +255,13 @@ class ContainerSandbox:
             return os.geteuid(), os.getegid()
         if not image.user:
             return creation.NOBODY
-        user = self._resolved(image)
-        # Root may do too much, and whom the bundles belong to could list them.
-        return creation.NOBODY if user[0] in (0, os.geteuid()) else user
-
-    def _resolved(self, image: Image) -> tuple[int, int]:
-        if passwd.is_numeric(image.user) and ":" in image.user:
-            uid, _, gid = image.user.partition(":")
-            return int(uid), int(gid)
-        known = Path(self._settings.folder, "users", image.id.rpartition(":")[2])
-        if known.exists():
-            return msgspec.json.decode(known.read_bytes(), type=tuple[int, int])
-        user = self._ask_image(image)
-        temporary = known.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(msgspec.json.encode(user))
-        temporary.rename(known)
-        return user
-
-    def _ask_image(self, image: Image) -> tuple[int, int]:
-        """Look the user's numbers up in the image: once, since an image never changes."""
-        name = f"skep-{self._settings.boot[:12]}-{self._plan.folder.name}-user"
-        body = {"Image": image.id, "Cmd": ["-"], "Labels": self._labels()}
-        container = self._engine.create(name, body)
-        try:
-            files = [self._read(container, f"/etc/{file}") for file in ("passwd", "group")]
-        finally:
-            self._engine.remove(container)
-        user = passwd.resolve(image.user, *files)
+        name = f"{self._name}-user"
+        users = Path(self._settings.folder, "users")
+        user = image_user.of(self._engine, image, users, name, self._labels())
         if user is None:
             raise complaints.refused("unable to find user", self._image_name, "")
-        return user
-
-    def _read(self, container: str, path: str) -> str:
-        try:
-            return self._engine.file(container, path).decode(errors="replace")
-        except EngineRefused as error:
-            if error.is_missing:
-                return ""
-            raise
+        # Root may do too much, and whom the bundles belong to could list them.
+        return creation.NOBODY if user[0] in (0, os.geteuid()) else user
 
 
 def _named(passed: Mapping[str, str]) -> list[tuple[Path, str]]:

@@ -17,6 +17,7 @@ import msgspec
 import runtimes
 from miniworker.container import Settings
 from miniworker.engine import About, Engine, EngineRefused
+from miniworker.origins import Origins
 from miniworker.sandbox import NoSandbox
 from miniworker.sharing import host_path
 
@@ -64,6 +65,8 @@ def probe(folder: Path, identity: Identity, network: str = "") -> dict[str, Any]
             raise NoSandbox(NOT_SEEN.format(address=engine.address), hint=NOT_SEEN_HINT)
     finally:
         engine.close()
+    if identity.bundles:
+        Origins(place).forget_others(Path(identity.bundles))
     settings = Settings(
         engine=engine.address,
         version=engine.version,

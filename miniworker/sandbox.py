@@ -19,6 +19,11 @@ SOCKET_FOLDER: Final = "sock"
 SOCKET_NAME: Final = "agent.sock"
 
 
+#: The code of a sandbox that did not come to be because the bundle has to be built again:
+#: nobody's fault, and never the reason of a call.
+STALE: Final = "stale_bundle"
+
+
 class NoSandbox(SkepError):
     """A sandbox could not be made, or its agent did not get ready."""
 

@@ -98,6 +98,16 @@ class Bundles:
         if self._users.pop(user, None) is not None:
             spawn(self._trim(self._cache_bytes), "trimming the cache")
 
+    def outdated(self, bundle: Path) -> None:
+        """Give a bundle to nobody any more; who uses it may go on, so its folder stays.
+
+        Without its marker it is removed when the node starts the next time.
+        """
+        for key, name in list(self._whole.items()):
+            if name == bundle.name:
+                del self._whole[key]
+                (self._folder.whole / name).unlink(missing_ok=True)
+
     async def close(self) -> None:
         """End what is under way."""
         await self._bundle_flights.close()

@@ -222,6 +222,7 @@ class Node:
             case jobs.Returned():
                 self._do(self.broker.returned(name, (message.call, message.attempt), now))
             case jobs.Broken():
+                self.errands.broken(name, message.reason)
                 self._do(self.broker.broken(name, message.fault, message.reason, now))
 
     def _dying(self, name: str) -> None:

@@ -99,6 +99,46 @@ def test_two_installations_on_one_engine_do_not_touch_each_other(tmp_path: Path)
         assert (warm["status"], warm["start"]) == ("DONE", "warm")
 
 
+def test_dependencies_are_installed_again_when_the_image_is_another(tmp_path: Path) -> None:
+    tag = "skep-test/changing"
+    engine.docker("tag", engine.PYTHON_IMAGE, tag)
+    # Idle sandboxes leave at once, so that each call meets the image of its time.
+    with up(tmp_path / "d", "--sandbox", "docker", "--idle", "0") as hive:
+        try:
+            with hive.client() as client:
+                register(client, tag, timeout=20)
+                built = bundles(tmp_path / "d", client)
+                assert bundles(tmp_path / "d", client) == built
+                change = f"FROM {engine.PYTHON_IMAGE}\nENV CHANGED=1\n"
+                command = ("build", "--quiet", "--network", "none", "--tag", tag, "-")
+                engine.docker(*command, input=change)
+                assert not bundles(tmp_path / "d", client) & built
+        finally:
+            assert hive.end() == 0
+            engine.docker("image", "rm", tag)
+
+
+def bundles(data: Path, client: Client) -> set[str]:
+    """Roll once; return the names of the bundles that are whole."""
+    call = client.invoke("dice", {"roll": "1d6"}, wait=120)
+    assert call["status"] == "DONE", call["reason"]
+    eventually(lambda: client.workers()[0]["warm"] == {})
+    return {path.name for path in (data / "nodes/node1/whole").iterdir()}
+
+
+def test_a_burst_of_cold_calls_does_not_stampede_the_engine(tmp_path: Path) -> None:
+    options = ("--sandbox", "docker", "--slots", "32")
+    with up(tmp_path / "d", *options) as hive, hive.client() as client:
+        register(client, engine.PYTHON_IMAGE)
+        calls = [client.invoke("dice", {"roll": "1d6"}, wait=0) for _ in range(32)]
+        for call in calls:
+            ended = client.call(call["callNum"], wait=120)
+            assert ended["status"] == "DONE", ended["reason"]
+        # What was free first took them: most containers were never asked for.
+        assert len(engine.containers(installation(hive.data))) < 32
+        assert hive.end() == 0
+
+
 def test_no_engine_is_no_docker_and_is_said(tmp_path: Path) -> None:
     away = {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"}
     ran = skep("demo", "--sandbox", "auto", env=environment() | away)

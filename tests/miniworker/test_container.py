@@ -420,6 +420,24 @@ def test_a_build_is_given_the_settings_of_this_host_and_the_files_they_name(
         rig.check()
 
 
+def test_a_bundle_that_another_image_built_is_not_used(rig: Rig) -> None:
+    bundle = rig.bundle({"test.py": "print(open('made').read())"})
+    mini = rig.spawn()
+    order = spec(runtime={"dependencies": "echo here >made"})
+    mini.send(jobs.Build(spec=order, bundle=str(bundle), timeout_ms=60_000))
+    built = mini.recv()[0]
+    assert isinstance(built, jobs.Built)
+    assert built.reason is None, built
+    mini.stop()
+    same = rig.spawn()
+    assert isinstance(same.specialise(order, bundle), jobs.Ready)
+    assert same.call()[1] == b"here\n\n"
+    other = spec(runtime={"image": image("other", "ENV OTHER=1")})
+    answer = rig.spawn().specialise(other, bundle)
+    assert isinstance(answer, jobs.Broken)
+    assert (answer.fault, answer.reason.code) == (Fault.NONE, "stale_bundle")
+
+
 def test_a_build_that_is_killed_leaves_no_container(rig: Rig) -> None:
     mini = rig.spawn()
     order = spec(runtime={"dependencies": "sleep 600"})
