@@ -122,7 +122,7 @@ class ContainerSandbox:
         """Remove the container with all its processes; look first how it has ended."""
         if not self._id:
             return
-        self._was_oom = self.out_of_memory()
+        self._was_oom = self._ended_by_memory()
         container, self._id = self._id, ""
         if self._kills is not None:
             self._kills.close()
@@ -136,9 +136,14 @@ class ContainerSandbox:
 
     def out_of_memory(self) -> bool:
         """Return whether the kernel has killed in here since this was asked last."""
+        # Asked after every call: the engine is not.
+        return bool(self._kills and self._kills.have_risen()) or self._was_oom
+
+    def _ended_by_memory(self) -> bool:
+        """Return the same of a container's end, when its cgroup may be gone or out of sight."""
         risen = self._kills.have_risen() if self._kills is not None else None
-        if risen is not None or not self._id:
-            return bool(risen) or self._was_oom
+        if risen is not None:
+            return risen
         try:
             return self._engine.state(self._id).oom_killed
         except (EngineAway, EngineRefused):
