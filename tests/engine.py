@@ -19,6 +19,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON_IMAGE = "skep-test/python"
 BUILD_S = 280
+#: How the reason of each skipped test begins.
+NEEDED = "needs Docker"
 
 
 def docker(*arguments: str, limit_s: float = 60, **options: Any) -> str:
@@ -49,7 +51,7 @@ def require() -> None:
     if why := absent():
         if os.environ.get("CI"):
             pytest.fail(f"CI must have a Docker engine: {why}")
-        pytest.skip(f"needs Docker: {why}")
+        pytest.skip(f"{NEEDED}: {why}")
 
 
 @functools.cache
@@ -61,7 +63,7 @@ def python_image() -> str:
     )
     base = run(["sh", str(ROOT / "runtimes" / "base-image.sh")])
     if base.returncode != 0 and not os.environ.get("CI"):
-        pytest.skip(f"needs a base image: {base.stderr}")
+        pytest.skip(f"{NEEDED}, and a base image: {base.stderr}")
     assert base.returncode == 0, base.stderr
     replaced = docker("images", "--quiet", "--no-trunc", PYTHON_IMAGE)
     build = ["docker", "build", "--network", "host", "--tag", PYTHON_IMAGE]

@@ -322,6 +322,7 @@ def test_a_warm_sandbox_outlives_its_engines_absence(rig: Rig, proxy: EngineProx
 
 def test_an_engine_with_another_file_system_is_not_used(tmp_path: Path) -> None:
     """As one across the network, or in a virtual machine: here, as one outside a namespace."""
+    engine.require()
     if os.geteuid() != 0:
         pytest.skip("only root can hide a folder from the engine")
     hide = f'mount -t tmpfs none {tmp_path} && exec "$@"'
