@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -66,6 +66,8 @@ class ContainerSandbox:
         self._engine = Engine(self._settings.engine, self._settings.version)
         self._name = f"skep-{self._settings.boot[:12]}-{plan.folder.name}"
         self._id = ""
+        #: The engine was asked to make it, and has not said that it did not.
+        self._may_exist = False
         self._kills: cgroups.Kills | None = None
         self._was_oom = False
         self._looked_at = 0.0
@@ -121,9 +123,12 @@ class ContainerSandbox:
     def kill(self) -> None:
         """Remove the container with all its processes; look first how it has ended."""
         if not self._id:
+            # An engine that died meanwhile may have made it without our hearing of it.
+            self.is_left = self._may_exist
             return
         self._was_oom = self._ended_by_memory()
         container, self._id = self._id, ""
+        self._may_exist = False
         if self._kills is not None:
             self._kills.close()
             self._kills = None
@@ -175,9 +180,17 @@ class ContainerSandbox:
             shown=self._on_host([*self._shown(), *_named(passed)]),
             writable=self._on_host(self._writable()),
         )
-        self._id = self._engine.create(self._name, creation.body(order))
+        self._id = self._create(creation.body(order))
         self._engine.start(self._id)
         self._kills = self._find_kills()
+
+    def _create(self, body: Mapping[str, Any]) -> str:
+        self._may_exist = True
+        try:
+            return self._engine.create(self._name, body)
+        except EngineRefused:
+            self._may_exist = False
+            raise
 
     def _find_image(self) -> Image:
         image = self._ask_for_image()
@@ -262,7 +275,10 @@ class ContainerSandbox:
             return creation.NOBODY
         name = f"{self._name}-user"
         users = Path(self._settings.folder, "users")
+        # It may need a container of its own to look into.
+        self._may_exist = True
         user = image_user.of(self._engine, image, users, name, self._labels())
+        self._may_exist = False
         if user is None:
             raise complaints.refused("unable to find user", self._image_name, "")
         # Root may do too much, and whom the bundles belong to could list them.

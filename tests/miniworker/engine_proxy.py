@@ -24,6 +24,9 @@ class EngineProxy:
         self._engine = default_address().removeprefix("unix://")
         self._open = True
         self._cut = b""
+        self._unheard = False
+        self._gate = threading.Event()
+        self._gate.set()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -40,11 +43,17 @@ class EngineProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._gate.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._hang_up()
         for thread in self._threads:
             thread.join(5)
+
+    @property
+    def connected(self) -> bool:
+        """Return whether anybody has come."""
+        return bool(self._sockets)
 
     def refuse(self) -> None:
         """Be away: end what is connected, and all that comes."""
@@ -55,9 +64,20 @@ class EngineProxy:
         """Be there again."""
         self._open = True
 
-    def cut_at(self, words: bytes) -> None:
-        """Be away from the first request on that has these words in its first line."""
-        self._cut = words
+    def cut_at(self, words: bytes, *, unheard: bool = False) -> None:
+        """Be away from the first request on that has these words in its first line.
+
+        ``unheard``: the engine still gets that one, but what it answers is lost.
+        """
+        self._cut, self._unheard = words, unheard
+
+    def hold(self) -> None:
+        """Be slow: let nothing pass."""
+        self._gate.clear()
+
+    def release(self) -> None:
+        """Let pass what was held."""
+        self._gate.set()
 
     def _accept(self) -> None:
         while True:
@@ -78,8 +98,15 @@ class EngineProxy:
     def _carry(self, source: socket.socket, target: socket.socket, asks: bool) -> None:
         try:
             while data := source.recv(BYTES):
+                self._gate.wait()
+                if not self._open:
+                    break
                 if asks and self._cut and self._cut in data.split(b"\r\n", 1)[0]:
                     self._open = False
+                    if self._unheard:
+                        target.sendall(data)
+                        # Until it has answered: then it has done what it was asked.
+                        target.recv(1, socket.MSG_PEEK)
                     break
                 target.sendall(data)
         except OSError:

@@ -309,6 +309,27 @@ def test_an_engine_that_dies_in_a_start_leaves_nothing(rig: Rig, proxy: EnginePr
     eventually(lambda: not engine.containers(rig.settings["installation"]))
 
 
+def test_a_container_whose_making_was_never_heard_of_is_swept(
+    rig: Rig, proxy: EngineProxy
+) -> None:
+    proxy.cut_at(b"/containers/create", unheard=True)
+    mini = through(rig, proxy)
+    answer = mini.specialise(spec(), rig.bundle({}))
+    assert (answer.fault, answer.reason.code) == (Fault.NODE, "no_sandbox")
+    assert rig.exit_of(mini.name).status == LEFT_BEHIND
+    eventually(lambda: not engine.containers(rig.settings["installation"]))
+
+
+def test_an_engine_that_is_slow_is_waited_for(rig: Rig, proxy: EngineProxy) -> None:
+    proxy.hold()
+    mini = through(rig, proxy)
+    bundle = rig.bundle({"test.py": "print(1)"})
+    mini.send(jobs.Specialise(spec=spec(), bundle=str(bundle)))
+    eventually(lambda: proxy.connected)
+    proxy.release()
+    assert isinstance(mini.recv()[0], jobs.Ready)
+
+
 def test_a_warm_sandbox_outlives_its_engines_absence(rig: Rig, proxy: EngineProxy) -> None:
     mini = through(rig, proxy)
     ready = mini.specialise(spec(), rig.bundle({"test.py": "print(2)"}))
