@@ -91,6 +91,12 @@ trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 root=$work/root
 
+# debootstrap fetches with wget, which is told of an authority by its settings only.
+if [ -n "${SSL_CERT_FILE:-}" ] && [ -z "${WGETRC:-}" ]; then
+  echo "ca_certificate = $SSL_CERT_FILE" >"$work/wgetrc"
+  export WGETRC="$work/wgetrc"
+fi
+
 say "making $tag from $mirror ($suite, $arch): about a minute"
 debootstrap --variant=minbase ${packages:+--include="$packages"} ${keyring:+--keyring="$keyring"} \
   "$suite" "$root" "$mirror" >"$work/log" 2>&1 || {
