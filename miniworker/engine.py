@@ -27,6 +27,9 @@ DEFAULT_ADDRESS: Final = "unix:///var/run/docker.sock"
 WAIT_S: Final = 60.0
 LOG_LINES: Final = 20
 LOG_CHARS: Final = 2000
+#: How often one is removed that ends by itself just then.
+REMOVE_TRIES: Final = 5
+_NOT_RUNNING: Final = "is not running"
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 
@@ -183,12 +186,19 @@ class Engine:
 
     def remove(self, container: str) -> None:
         """Kill all of it and forget it; one that is gone, or is being removed, is fine."""
-        try:
-            with _told(self.address):
-                self._api.remove_container(container, force=True, v=True)
-        except EngineRefused as error:
-            if error.status not in (_NOT_FOUND, _CONFLICT):
+        for tries_left in range(REMOVE_TRIES, 0, -1):
+            try:
+                with _told(self.address):
+                    self._api.remove_container(container, force=True, v=True)
+            except EngineRefused as error:
+                # It ended by itself between the engine's look and the engine's kill.
+                if _NOT_RUNNING in error.message and tries_left > 1:
+                    continue
+                if error.status in (_NOT_FOUND, _CONFLICT):
+                    return
                 raise
+            else:
+                return
 
 
 def default_address() -> str:

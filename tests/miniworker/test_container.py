@@ -402,6 +402,13 @@ def test_a_worker_that_is_killed_leaves_nothing_that_runs(found: dict[str, Any])
     assert engine.containers(found["settings"]["installation"]) == []
 
 
+def test_containers_that_end_by_themselves_are_removed_all_the_same(rig: Rig) -> None:
+    # The agent ends when its miniworker hangs up, just before the engine is told to kill.
+    for _ in range(12):
+        rig.script("").stop()
+    assert engine.containers(rig.settings["installation"]) == []
+
+
 def test_a_container_that_somebody_removes_is_a_lost_sandbox(rig: Rig) -> None:
     mini = rig.script("print('begun', flush=True)\n" + FOREVER)
     mini.job(1)
