@@ -61,7 +61,9 @@ class ContainerSandbox:
         self._plan = plan
         self._settings = msgspec.convert(dict(settings), Settings)
         self._mounts = msgspec.json.decode(self._settings.mounts, type=dict[str, str])
+        self._origins = Origins(Path(self._settings.folder))
         self._image_name = plan.spec.runtime.image
+        self._image_id = ""
         self._program = creation.program(plan.spec.runtime.agent)[0]
         self._engine = Engine(self._settings.engine, self._settings.version)
         self._name = f"skep-{self._settings.boot[:12]}-{plan.folder.name}"
@@ -160,6 +162,7 @@ class ContainerSandbox:
         if self._plan.build:
             shutil.rmtree(self._temporary, ignore_errors=True)
             ownership.give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
+            self._origins.note(self._plan.bundle, self._image_id)
 
     # --- making it ---------------------------------------------------------------------
 
@@ -197,10 +200,8 @@ class ContainerSandbox:
         here = self._settings.architecture
         if here and image.architecture not in ("", here):
             raise complaints.for_another_machine(self._image_name, image.architecture, here)
-        origins = Origins(Path(self._settings.folder))
-        if self._plan.build:
-            origins.note(self._plan.bundle, image.id)
-        elif not origins.is_of(self._plan.bundle, image.id):
+        self._image_id = image.id
+        if not self._plan.build and not self._origins.is_of(self._plan.bundle, image.id):
             raise complaints.built_elsewhere(self._image_name)
         return image
 

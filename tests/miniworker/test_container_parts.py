@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from miniworker import cgroups, complaints, creation, passing, passwd
 from miniworker.layout import STAND_IN
+from miniworker.origins import NAME, Origins
 from miniworker.sharing import host_path
 from miniworker.sweeping import is_left
 from tests.miniworker.rig import spec
@@ -197,3 +199,49 @@ def test_what_a_build_is_passed_on_and_which_files_that_names(tmp_path: Path) ->
     assert passed == {"PIP_CERT": str(file), "https_proxy": "http://p:1"}
     assert passing.files_named(passed) == (str(file),)
     assert passing.files_named({"PIP_CERT": str(tmp_path / "missing")}) == ()
+
+
+def test_a_bundle_knows_its_image_by_its_name_or_by_its_packages(tmp_path: Path) -> None:
+    origins = Origins(tmp_path / "notes")
+    built, shares, plain = (tmp_path / name for name in ("built", "shares", "plain"))
+    for bundle in (built, shares, plain):
+        (bundle / ".packages").mkdir(parents=True)
+    origins.note(built, "sha256:1")
+    (shares / ".packages" / NAME).hardlink_to(built / ".packages" / NAME)
+    assert origins.is_of(built, "sha256:1") and origins.is_of(shares, "sha256:1")
+    assert not origins.is_of(built, "sha256:2")
+    assert not origins.is_of(shares, "sha256:2")
+    # What nothing was installed in fits any.
+    assert origins.is_of(plain, "sha256:2") and origins.is_of(tmp_path / "none", "sha256:2")
+
+
+def test_no_trap_of_an_installer_makes_a_note_elsewhere(tmp_path: Path) -> None:
+    origins, bundle, elsewhere = Origins(tmp_path / "n"), tmp_path / "b", tmp_path / "else"
+    bundle.mkdir()
+    elsewhere.mkdir()
+    (bundle / ".packages").symlink_to(elsewhere)
+    origins.note(bundle, "sha256:1")
+    assert list(elsewhere.iterdir()) == []
+    assert origins.is_of(bundle, "sha256:1")
+    (bundle / ".packages").unlink()
+    (bundle / ".packages").mkdir()
+    victim = elsewhere / "victim"
+    victim.write_text("whole")
+    (bundle / ".packages" / NAME).symlink_to(victim)
+    origins.note(bundle, "sha256:1")
+    assert victim.read_text() == "whole"
+    (bundle / ".packages" / NAME).unlink()
+    os.mkfifo(bundle / ".packages" / NAME)
+    (tmp_path / "n" / "origins" / "b").unlink()
+    assert not origins.is_of(bundle, "sha256:1")
+
+
+def test_notes_of_bundles_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    origins, bundles = Origins(tmp_path), tmp_path / "bundles"
+    origins.forget_others(bundles)
+    for name in ("kept", "gone"):
+        (bundles / name).mkdir(parents=True)
+        origins.note(bundles / name, "sha256:1")
+    (bundles / "gone").rmdir()
+    origins.forget_others(bundles)
+    assert [path.name for path in (tmp_path / "origins").iterdir()] == ["kept"]
