@@ -65,7 +65,11 @@ def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opene
     try:
         sandbox.start()
         control, data = listener.accept(sandbox)
-    except (NoSandbox, OSError):
+    except NoSandbox as error:
+        _end(sandbox)
+        error.is_left = sandbox.is_left
+        raise
+    except OSError:
         _end(sandbox)
         raise
     finally:
@@ -75,7 +79,11 @@ def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opene
     began = time.monotonic()
     try:
         opened.marks = meeting.agree(control, _init(plan, sandbox, run, limits), mark, sandbox)
-    except (NoSandbox, OSError):
+    except NoSandbox as error:
+        opened.close()
+        error.is_left = sandbox.is_left
+        raise
+    except OSError:
         opened.close()
         raise
     opened.load_ms = (time.monotonic() - began) * 1000
