@@ -48,13 +48,16 @@ def refused(said: str, image: str, program: str) -> NoSandbox:
     return NoSandbox(f"the engine made no container: {said}")
 
 
-def ended(exit_code: int, printed: str, image: str, *, oom: bool) -> NoSandbox:
-    """Return why there is no sandbox, from how its first process ended before it was ready."""
+def ended(exit_code: int, printed: str, image: str, *, out_of: int | None) -> NoSandbox:
+    """Return why there is no sandbox, from how its first process ended before it was ready.
+
+    ``out_of`` is how much memory it had, in MiB, if the kernel killed it for that.
+    """
     said = f": {printed}" if printed else ", and printed nothing"
     if "exec format error" in printed.lower():
         return refused(printed, image, "")
-    if oom:
-        message = f"the agent has no room in the function's memory{said}"
+    if out_of is not None:
+        message = f"the agent has no room in the function's memory of {out_of} MiB{said}"
         return NoSandbox(message, hint="raise memory", fault=Fault.FUNCTION, code="oom")
     message = f"the agent ended with status {exit_code} in the image {image!r}{said}"
     # A signal came from outside; whatever else it was, it would be so on every node.
