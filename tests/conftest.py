@@ -22,6 +22,12 @@ ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 ASYNC_LIMIT_S = 50
 
 
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage: collecting after each test need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run ``async def`` tests on a loop of their own, in debug mode."""
