@@ -53,10 +53,11 @@ def eventually(condition: Callable[[], Any], limit_s: float = 20.0, what: str = 
 
 
 async def soon(condition: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:
-    """As ``eventually``, while the loop goes on."""
+    """As ``eventually``, while the loop goes on; the condition may be one to await."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
-        if value := condition():
+        value = condition()
+        if value := await value if inspect.isawaitable(value) else value:
             return value
         await asyncio.sleep(0.005)
     pytest.fail(f"not within {limit_s} s: {what or inspect.getsource(condition).strip()}")
