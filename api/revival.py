@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from api.live import Live, Phase
+from api.live import Live
 from api.moments import wall_ms
+from api.phase import Phase
 from api.tries import Try
 from wire.models import Attempt, CallRecord, Spec
 from wire.traces import Trace

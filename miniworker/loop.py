@@ -18,7 +18,8 @@ from typing import Any, Final
 import zmq
 
 from miniworker import agent, confined, fake
-from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Tell
+from miniworker.actions import Action, Destroy, Hand, KillAttempt, Tell
+from miniworker.attempts import Attempts
 from miniworker.builder import Builder
 from miniworker.handed import Handed
 from miniworker.opening import Opened, open_sandbox
