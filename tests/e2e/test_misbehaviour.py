@@ -1,8 +1,8 @@
 """Each misdeed in each mode, from outside: by HTTP, through api, worker and sandbox.
 
-The table is that of ``tests/miniworker/test_misbehaviour.py``, which asks a miniworker alone; here
-nothing may be lost or changed on the way to the record, and neither the next call of the function
-nor one of another may notice.
+The table is that of ``tests/miniworker/test_misbehaviour.py``, which asks a miniworker alone;
+here nothing may be lost or changed on the way to the record, and neither the next call of the
+function nor one of another may notice.
 """
 
 from __future__ import annotations
