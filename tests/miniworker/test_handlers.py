@@ -335,14 +335,8 @@ def test_params_are_on_stdin_too(rig: Rig, isolation: str) -> None:
     """Whatever the call before did to stdin, read half of it or closed it."""
     mini = handler(rig, "hello.from_stdin", isolation=isolation)
     sizes = (10, 70_000, 3, 9_000)
-    for deed in (
-        "nothing",
-        "read a little",
-        "close",
-        "close the descriptor",
-        "replace",
-        "nothing",
-    ):
+    deeds = ("nothing", "read a little", "close", "close the descriptor", "replace", "nothing")
+    for deed in deeds:
         for size in sizes:
             params = {"deed": deed, "pad": "x" * size}
             read, child, told = json.loads(mini.call(json.dumps(params).encode())[1])

@@ -422,6 +422,17 @@ def test_last_words_of_a_dying_miniworker_count() -> None:
     assert not of(scene.broker.exited(box, "ended", scene.now), act.End)
 
 
+def test_whose_fault_it_was_is_heard_though_the_end_was_seen_first() -> None:
+    scene = Scene()
+    box = of(scene.broker.prepare((1, 1), KEY, scene.now), act.Spawn)[0].sandbox
+    scene.broker.dying(box, scene.now)
+    orders = scene.broker.broken(box, Fault.FUNCTION, WHY, scene.now, "no such module")
+    said = act.SayReturned((1, 1), Fault.FUNCTION, WHY, "no such module", owed=False)
+    assert of(orders, act.SayReturned) == [said]
+    assert of(scene.broker.exited(box, "it ended", scene.now), act.SayReturned) == []
+    assert not scene.broker.book.all
+
+
 def test_what_was_sent_before_a_sandbox_broke_had_not_begun() -> None:
     scene = Scene()
     box = scene.run((1, 1))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-import io
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import soon
+from tests.packing import zipped
 from wire.jobs import Built
 from wire.models import Fault, Function, Package, Reason, Runtime, Spec
 from worker.bundles import Bundles
@@ -65,11 +64,7 @@ class Node:
 
     def spec(self, name: str, requirements: str = "tiny\n", dependencies: str = PIP) -> Spec:
         """Return a function whose package holds its name, with its package at hand."""
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("test.py", name)
-            archive.writestr("requirements.txt", requirements)
-        data = file.getvalue()
+        data = zipped({"test.py": name, "requirements.txt": requirements})
         sha256 = hashlib.sha256(data).hexdigest()
         (self.folder.packages / sha256).write_bytes(data)
         package = Package(sha256=sha256, size=len(data), originalname="p.zip")
