@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from aiohttp import web
 
 from wire.errors import BadRequest
 from wire.hosts import hostname, is_loopback
+
+log = logging.getLogger(__name__)
 
 #: Returns the page and its content type, in the format that a scraper accepts.
 Page = Callable[[str], Awaitable[tuple[bytes, str]]]
@@ -41,7 +44,9 @@ async def scraped(place: Place, page: Page) -> AsyncIterator[str]:
     try:
         await _listen(runner, place)
         host, port = runner.addresses[0][:2]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+        log.info("metrics at %s", url)
+        yield url
     finally:
         await runner.cleanup()
 
