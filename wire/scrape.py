@@ -41,9 +41,9 @@ async def scraped(place: Place, page: Page) -> AsyncIterator[str]:
         return
     runner = web.AppRunner(_application(place, page), access_log=None, shutdown_timeout=1.0)
     try:
-        url = f'{await listen(runner, place.host, place.port, option="--metrics-port")}/metrics'
-        log.info("metrics at %s", url)
-        yield url
+        base = await listen(runner, place.host, place.port, option="--metrics-port")
+        log.info("metrics at %s/metrics", base)
+        yield f"{base}/metrics"
     finally:
         await runner.cleanup()
 
