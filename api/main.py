@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from api.web import Web
 from wire.errors import SkepError
 from wire.listening import listen
 from wire.logs import FORMATS, LEVELS
-from wire.process import Started, release, run
+from wire.process import Started, refuse, release, run
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +84,7 @@ def main(**options: Any) -> None:
         settings.check()
         run(lambda stop: serve(settings, started, stop), started)
     except SkepError as error:
-        click.echo(f"skep-api: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
-        sys.exit(1)
+        refuse(error, started)
 
 
 def _settings(options: dict[str, Any]) -> Settings:

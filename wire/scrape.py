@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from aiohttp import web
 
 from wire.hosts import hostname, is_loopback
 from wire.listening import listen
+
+log = logging.getLogger(__name__)
 
 #: Returns the page and its content type, in the format that a scraper accepts.
 Page = Callable[[str], Awaitable[tuple[bytes, str]]]
@@ -38,8 +41,9 @@ async def scraped(place: Place, page: Page) -> AsyncIterator[str]:
         return
     runner = web.AppRunner(_application(place, page), access_log=None, shutdown_timeout=1.0)
     try:
-        url = await listen(runner, place.host, place.port, option="--metrics-port")
-        yield f"{url}/metrics"
+        base = await listen(runner, place.host, place.port, option="--metrics-port")
+        log.info("metrics at %s/metrics", base)
+        yield f"{base}/metrics"
     finally:
         await runner.cleanup()
 

@@ -74,6 +74,7 @@ def both(path: Path, limits: Limits | None = None) -> SkepError:
     with pytest.raises(type(checked.value)):
         unpack(path, path.with_name("dest"), given)
     assert checked.value.message.startswith("up: ")
+    assert checked.value.hint
     return checked.value
 
 

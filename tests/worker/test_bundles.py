@@ -300,3 +300,25 @@ async def test_many_layers_at_once_wait_for_no_place_to_build(tmp_path: Path) ->
         await asyncio.gather(*(n.bundles.acquire(s.key, s) for s in specs))
         assert len(n.installed) == 3
         await n.bundles.close()
+
+
+async def test_a_marker_that_says_nothing_is_none(tmp_path: Path) -> None:
+    with node(tmp_path) as n:
+        await n.bundles.acquire("a", n.spec("one"))
+        for marker in n.folder.whole.iterdir():
+            marker.write_bytes(b"")
+        await n.bundles.close()
+    with node(tmp_path) as n:
+        bundle = await n.bundles.acquire("a", n.spec("one"))
+        assert (bundle / "test.py").read_text() == "one"
+        assert len(n.installed) == 1
+        await n.bundles.close()
+
+
+async def test_whatever_goes_wrong_whoever_asked_is_answered(tmp_path: Path) -> None:
+    with node(tmp_path) as n:
+        (n.folder.whole / "stray").write_bytes(b"what nobody foresaw")
+        with pytest.raises(NoBundle) as caught:
+            await n.bundles.acquire("a", n.spec("one"))
+        assert (caught.value.fault, caught.value.reason.code) == (Fault.NODE, "no_sandbox")
+        await n.bundles.close()
