@@ -25,7 +25,7 @@ from worker.broker import Broker
 from worker.partings import MAX_KEYS, Partings
 from worker.placing import CANCEL_S, OVERDUE_S
 from worker.pool import STOP_S, Pool, PoolSettings, Stage
-from worker.speed import LONG_HEAD_S
+from worker.speed import LONG_HEAD_S, Speeds
 
 SPEC = Spec(
     function=Function(function_name="f", runtime_name="r", revision=1),
@@ -265,6 +265,18 @@ def test_partings_are_bounded() -> None:
     assert partings.because("default/f0@1.1") is ColdBecause.FIRST
     assert partings.because("default/f1@1.1") is ColdBecause.IDLE
     assert repr(partings) == f"<Partings of {MAX_KEYS} keys>"
+
+
+def test_speeds_are_bounded() -> None:
+    speeds = Speeds()
+    slow = outcome(5.0, Status.TIMEOUT)
+    for n in range(MAX_KEYS + 5):
+        speeds.saw(f"default/f{n}@1.1", slow if n == 7 else outcome(0.1))
+        speeds.saw(KEY, outcome(0.1))
+    assert len(speeds) == MAX_KEYS
+    assert speeds.held(KEY) > 1
+    # What was forgotten is as if it had never run; what timed out is remembered longer.
+    assert speeds.held("default/f0@1.1") == speeds.held("default/f7@1.1") == 1
 
 
 def making(scene: Scene, id_: Id) -> str:
