@@ -91,7 +91,7 @@ def _tour(site: Site, screen: DemoScreen) -> bool:
         "worker known", lambda: wait_for_workers(site), lambda found: f"{len(found)} up"
     )
     for worker in workers:
-        screen.quote(confinement(worker))
+        screen.quote(confinement(worker, 6))
     with Client(site.url, token=site.token) as client:
         _register(client, screen)
         calls = [_roll(client, screen, which) for which in ("first, cold", "second, warm")]
