@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from api.live import Phase
 from api.past import Past
+from api.phase import Phase
 from api.revival import remember
 from tests.api.test_dispatch import Scene, recovered
 from wire.liveness import SILENT_S
