@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from api.live import Live, Phase
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from api.live import Live
 from api.moments import wall_ms
+from api.phase import Phase
 from api.tries import Try
-from wire.models import CallRecord, Spec
+from wire.models import Attempt, CallRecord, Spec
 from wire.traces import Trace
+
+#: Where a call stands that a node may be running.
+_BEGUN: Final = (Phase.STARTED, Phase.SILENT, Phase.UNDECIDED)
+_RECORD: Final = msgspec.json.Decoder(CallRecord)
+Moment = Callable[[str | None], float | None]
 
 
 def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
@@ -37,20 +48,7 @@ def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
         reason=call.reason,
         node_id=record.node_id,
         boot=record.boot,
-        tries=[
-            Try(
-                one.attempt,
-                one.node or "",
-                one.miniworker,
-                moment(one.started_at),
-                moment(one.finished_at),
-                one.status,
-                one.reason,
-                told_way=one.way,
-                told_why=one.why,
-            )
-            for one in call.attempts
-        ],
+        tries=_tries(call.attempts, moment),
         # What was not measured to its end is left out, lest anything is counted twice.
         told_stages={k: ms for k, ms in call.stages.items() if k in ("queued", "earlier")},
         admitted=accepted if call.dispatched_at is None else None,
@@ -58,3 +56,42 @@ def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
         started=moment(call.started_at),
         trace=Trace(call.traceparent or "", record.tracestate),
     )
+
+
+def remember(live: Live, attempt: int, record: bytes) -> None:
+    """Learn from the record that a worker repeats what was not stored of a call's beginning.
+
+    Whoever was told of the call by the earlier life was told these times.
+    """
+    if live.started is not None or live.phase not in _BEGUN or attempt != live.attempt:
+        return
+    try:
+        call = _RECORD.decode(record).call
+    except (ValueError, RecursionError):
+        return
+
+    def moment(text: str | None) -> float | None:
+        return (
+            None if text is None else live.accepted + (wall_ms(text) - live.accepted_ms) / 1000
+        )
+
+    if len(call.attempts) == attempt:
+        live.tries = _tries(call.attempts, moment)
+    live.dispatched, live.started = moment(call.dispatched_at), moment(call.started_at)
+
+
+def _tries(attempts: Iterable[Attempt], moment: Moment) -> list[Try]:
+    return [
+        Try(
+            one.attempt,
+            one.node or "",
+            one.miniworker,
+            moment(one.started_at),
+            moment(one.finished_at),
+            one.status,
+            one.reason,
+            told_way=one.way,
+            told_why=one.why,
+        )
+        for one in attempts
+    ]

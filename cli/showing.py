@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import click
 
-from cli.display import facts, is_person
-from cli.options import exit_code, print_error, print_json
-from cli.tables import Cell
+from cli.display import facts, is_person, table, working
+from cli.options import exit_code, hint_of, print_error, print_json
+from cli.tables import Cell, Column
 from cli.words import ago, seconds_at, size, span
 from skep import SkepError
 
@@ -74,6 +74,24 @@ def names(found: Iterable[str], *, as_json: bool) -> None:
         click.echo("".join(f"{name}\n" for name in found), nl=False)
 
 
+def described(
+    found: Sequence[str],
+    read: Callable[[str], Any],
+    *,
+    columns: Sequence[Column],
+    row: Callable[[Any], list[Cell]],
+    as_json: bool,
+    only_names: bool,
+) -> None:
+    """Print names; or, which costs a request for each, what they are the names of."""
+    if only_names:
+        names(found, as_json=as_json)
+        return
+    with working("reading"):
+        records = [read(name) for name in found]
+    print_json(records) if as_json else table(columns, list(map(row, records)))
+
+
 def each(given: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> int:
     """Remove every name; return 0, or the exit code of the last that could not be."""
     status, removed, errors = 0, [], []
@@ -82,9 +100,10 @@ def each(given: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> 
             act(name)
         except SkepError as error:
             status = exit_code(error)
-            errors.append({"name": name, **error.as_dict()})
+            hint = hint_of(error, click.get_current_context(), name)
+            errors.append({"name": name, **error.as_dict(), "hint": hint})
             if not as_json:
-                print_error(error, error.hint)
+                print_error(error, hint)
             continue
         removed.append(name)
         if not as_json:

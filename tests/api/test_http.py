@@ -68,6 +68,7 @@ async def test_errors_have_one_shape() -> None:
             got, answer, _ = await room.ask(method, path, body, headers=headers)
             assert (got, answer["error"]["code"]) == (status, code), (path, answer)
             assert set(answer["error"]) == {"code", "message", "hint"}
+        assert "/nowhere" in (await room.ask("GET", "/nowhere"))[1]["error"]["message"]
         got, answer, _ = await room.ask("POST", "/invokeFunction", data=b'{"funcName":"dice"}')
         assert (got, answer["error"]["code"]) == (400, "bad_request")
         assert "application/json" in answer["error"]["message"]
@@ -201,8 +202,11 @@ async def test_max_wait_and_a_full_queue() -> None:
         await room.register()
         await room.worker()
         asking = asyncio.ensure_future(room.invoke("?wait=20", maxWait=1))
-        while not (await room.ask("GET", "/queues"))[1]:  # noqa: ASYNC110 - a request
-            await asyncio.sleep(0.01)
+
+        async def queues() -> Any:
+            return (await room.ask("GET", "/queues"))[1]
+
+        await soon(queues)
         statuses = set()
         for _ in range(50):
             status, answer, response = await room.ask(

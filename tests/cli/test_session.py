@@ -30,6 +30,8 @@ def test_invoke_prints_the_bare_result_however_params_come(hive: Up, tmp_path: P
         done = skep(hive, "invoke", "dice", *words)
         assert (done.returncode, done.stdout, done.stderr) == (0, "[1]\n", "")
     assert result(hive, "invoke", "dice", "-f", "-", given='{"roll": "2d1"}') == "[1,1]\n"
+    bad = skep(hive, "invoke", "dice", "roll=nonsense")
+    assert (bad.returncode, "ended FAILED" in bad.stderr) == (1, True)
     assert json.loads(result(hive, "invoke", "echo", "n=3", "t=x", "l=[1]")) == {
         "n": 3, "t": "x", "l": [1],
     }  # fmt: skip
@@ -92,6 +94,11 @@ def test_a_mistyped_name_is_answered_with_those_like_it(hive: Up) -> None:
     assert "dice" in as_json["error"]["hint"]
     runtime = skep(hive, "runtime", "show", "pythonruntme")
     assert "Did you mean pythonruntime?" in runtime.stderr
+    assert "Did you mean dice?" in skep(hive, "function", "rm", "dcie").stderr
+    nowhere = skep(hive, "function", "show", "qqq").stderr
+    assert "hint:  skep function list shows all" in nowhere
+    revision = skep(hive, "function", "show", "dice", "--revision", "99").stderr
+    assert "skep function revisions dice" in revision
 
 
 @pytest.mark.usefixtures("functions")
