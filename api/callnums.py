@@ -38,8 +38,9 @@ class Numbers:
         Raises:
             StoreUnavailable: the DB node leases none in time.
         """
-        self._taken.set()
         while (num := self._leases.take()) is None:
+            # Each time: the block that came may have gone to those who waited before.
+            self._taken.set()
             self._arrived.clear()
             try:
                 async with asyncio.timeout(limit_s):
@@ -49,6 +50,7 @@ class Numbers:
                     "the DB node gives no call numbers",
                     hint="is skep-dbnode running? Try again in a moment",
                 ) from None
+        self._taken.set()
         return num
 
     async def run(self) -> None:

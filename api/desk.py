@@ -9,7 +9,8 @@ from __future__ import annotations
 from api.actions import Action, Ended, Send, Settled, Write
 from api.agenda import Agenda
 from api.backlog import Backlog
-from api.live import Live, Phase
+from api.live import Live
+from api.phase import Phase
 from api.policy import Choice
 from api.roster import Roster, Session
 from api.tally import Tally

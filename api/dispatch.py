@@ -16,7 +16,8 @@ from api.actions import Action, Hint
 from api.backlog import Backlog
 from api.desk import Desk
 from api.ledger import Way
-from api.live import Live, Phase
+from api.live import Live
+from api.phase import Phase
 from api.placing import Placing
 from api.reunion import Policy, Reunion
 from api.roster import Roster, Session

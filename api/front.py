@@ -161,8 +161,10 @@ class Front:
         params = bytes(body.params)
         self._check_room(len(params), waits=waits)
         num = await service.numbers.take(PATIENCE_S)
-        # Once more: it may have been deleted meanwhile, and new calls are refused at once.
+        # Once more: it may have been deleted meanwhile, and others may have taken the room.
+        # What is refused later has been accepted, and would run all the same.
         spec = service.catalogue.spec(body.func_name, body.revision)
+        self._check_room(len(params), waits=waits)
         now, function = boot_time(), spec.function
         live = Live(
             num=num,

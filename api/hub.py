@@ -99,7 +99,10 @@ class Hub:
         self.workers_endpoint = bind(router, workers_bind)
         self.pub_endpoint = bind(self._pub, pub_bind)
         self._link = Link(router, FRAMES, self._on_message, self.drops)
-        self._handlers: dict[type[Message], Callable[[Session, Any, bytes], None]] = {
+        self._handlers = self._by_type()
+
+    def _by_type(self) -> dict[type[Message], Callable[[Session, Any, bytes], None]]:
+        return {
             Credit: self._credit,
             WorkerHeartbeat: self._heartbeat,
             Ready: self._ready,

@@ -8,7 +8,6 @@ timeline never runs backwards, whatever happens to the wall clock meanwhile.
 from __future__ import annotations
 
 import base64
-import enum
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import msgspec
 from api import telling
 from api.ledger import Spend
 from api.moments import iso
+from api.phase import Phase
 from api.policy import Choice
 from api.tries import Blocked, Try, ms
 from wire.about import about
@@ -36,26 +36,6 @@ from wire.traces import NO_TRACE, Trace
 
 #: What stands for params in the record that START carries: they are its payload.
 NO_PARAMS = msgspec.Raw(b"null")
-
-
-class Phase(enum.Enum):
-    """Where a call stands in dispatch (finer than its public status)."""
-
-    #: Its first record is not durable yet: nothing may be done with it.
-    ACCEPTING = "accepting"
-    #: It waits for a credit, or for its back-off to pass.
-    QUEUED = "queued"
-    #: PREPARE was sent: a sandbox is being made.
-    PREPARED = "prepared"
-    #: START is decided; it goes out when the record that says so is durable.
-    PERMITTED = "permitted"
-    #: START was handed to the socket: possibly started.
-    STARTED = "started"
-    #: Possibly started on a node whose session is lost.
-    SILENT = "silent"
-    #: Read from the store at start, and not judged yet (or kept on request).
-    UNDECIDED = "undecided"
-    ENDED = "ended"
 
 
 @dataclass(slots=True, eq=False)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import zmq
-from aiohttp import web
 
 from api.reunion import Policy
 from api.service import Service, open_service
@@ -19,9 +17,10 @@ from api.serving import Runner
 from api.settings import Limits, Settings
 from api.store import Store
 from api.web import Web
-from wire.errors import BadRequest, SkepError
+from wire.errors import SkepError
+from wire.listening import listen
 from wire.logs import FORMATS, LEVELS
-from wire.process import Started, release, run
+from wire.process import Started, refuse, release, run
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +84,7 @@ def main(**options: Any) -> None:
         settings.check()
         run(lambda stop: serve(settings, started, stop), started)
     except SkepError as error:
-        click.echo(f"skep-api: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
-        sys.exit(1)
+        refuse(error, started)
 
 
 def _settings(options: dict[str, Any]) -> Settings:
@@ -130,7 +126,7 @@ async def serve(settings: Settings, started: Started, stop: asyncio.Event) -> No
             return
         runner = Runner(Web(service).application(), settings.upload_stall_s)
         try:
-            url = await _listen(runner, settings)
+            url = await listen(runner, settings.host, settings.port, option="--port")
             log.info("serving %s, workers at %s", url, service.hub.workers_endpoint)
             started.announce(
                 url=url,
@@ -166,20 +162,6 @@ async def _opened(
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
     return None
-
-
-async def _listen(runner: web.AppRunner, settings: Settings) -> str:
-    await runner.setup()
-    site = web.TCPSite(runner, settings.host, settings.port, reuse_address=True)
-    try:
-        await site.start()
-    except OSError as error:
-        raise BadRequest(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
-            hint="another process may use that port: choose another --port",
-        ) from error
-    host, port = runner.addresses[0][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _until(stop: asyncio.Event, fenced: asyncio.Future[None]) -> None:

@@ -14,15 +14,13 @@ from api.roster import Session
 from api.service import Service
 from api.store import boot_time
 from api.tally import OTHERS
-from wire.counting import Metric, Reading, dropped
+from wire.counting import ENDINGS, Metric, Reading, dropped
 from wire.liveness import Pulse
 from wire.metrics import Exposition
-from wire.models import Status, parse_key
+from wire.models import parse_key
 
 #: Functions whose queues are told one by one; the others together.
 TOP: Final = 20
-#: Series of known names begin at 0, so that the first of a kind is seen as a rise.
-ENDINGS: Final = (*(status.value for status in Status if status.is_terminal), "RETURNED")
 
 CALLS: Final = Metric(
     "skep_calls_total", "counter", "Calls that ended, by how.", ("function", "status")

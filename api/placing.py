@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from api.desk import Desk
 from api.ledger import Way
-from api.live import Live, Phase
+from api.live import Live
+from api.phase import Phase
 from api.policy import Offer, warm_first
 from api.roster import Session
 from api.tries import Blocked

@@ -12,7 +12,8 @@ from typing import Final, Literal
 
 from api import fates
 from api.desk import Desk
-from api.live import Live, Phase
+from api.live import Live
+from api.phase import Phase
 from api.roster import Session
 from wire.messages import Cancel, Hello, Welcome
 from wire.models import Reason, Status

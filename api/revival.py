@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from api.live import Live, Phase
+from collections.abc import Callable
+
+from api.live import Live
 from api.moments import wall_ms
+from api.phase import Phase
 from api.tries import Try
-from wire.models import CallRecord, Spec
+from wire.models import Attempt, CallRecord, Spec
 from wire.traces import Trace
 
 
@@ -37,24 +40,25 @@ def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
         reason=call.reason,
         node_id=record.node_id,
         boot=record.boot,
-        tries=[
-            Try(
-                one.attempt,
-                one.node or "",
-                one.miniworker,
-                moment(one.started_at),
-                moment(one.finished_at),
-                one.status,
-                one.reason,
-                told_way=one.way,
-                told_why=one.why,
-            )
-            for one in call.attempts
-        ],
+        tries=[_tried(one, moment) for one in call.attempts],
         # What was not measured to its end is left out, lest anything is counted twice.
         told_stages={k: ms for k, ms in call.stages.items() if k in ("queued", "earlier")},
         admitted=accepted if call.dispatched_at is None else None,
         dispatched=moment(call.dispatched_at),
         started=moment(call.started_at),
         trace=Trace(call.traceparent or "", record.tracestate),
+    )
+
+
+def _tried(one: Attempt, moment: Callable[[str | None], float | None]) -> Try:
+    return Try(
+        one.attempt,
+        one.node or "",
+        one.miniworker,
+        moment(one.started_at),
+        moment(one.finished_at),
+        one.status,
+        one.reason,
+        told_way=one.way,
+        told_why=one.why,
     )

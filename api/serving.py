@@ -56,7 +56,10 @@ class Handler(web.RequestHandler):
         """Answer bytes that are no request, or a failure that nobody caught, and hang up."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer had begun already")
-        if status >= 500:
+        if isinstance(exc, ConnectionError):
+            # Nobody is there to be answered, and nothing of ours failed.
+            log.debug("a client hung up before its request was over")
+        elif status >= 500:
             log.error("a request could not be answered", exc_info=exc)
         said = (message or str(exc or "")).strip().partition("\n")[0][:200]
         error = {

@@ -68,6 +68,11 @@ class _Form:
             await self._module(part)
         elif part.headers.get("Content-Type", "").startswith("application/json"):
             self._take_json(name, msgspec.json.decode(await self._text(part)))
+        elif part.filename is not None and name not in SETTINGS:
+            raise BadRequest(
+                f"the field {name[:80]!r} is a file, and no setting",
+                hint="the archive goes into the field module: curl -F module=@FILE",
+            )
         else:
             self._put(name, (await self._text(part)).decode(errors="strict"))
 

@@ -19,6 +19,7 @@ from cli.installation import confinement
 from cli.options import Command, Target, print_json, shared, target_of
 from cli.words import plural
 from skep import NotReachable, SkepError
+from wire.hosts import is_loopback
 from wire.process import release
 
 _COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -70,7 +71,7 @@ def _ports(target: Target, *, is_there: bool) -> list[Finding]:
     """Look at the port of the address that is spoken to, if it is on this machine."""
     with target.client() as client:
         where = urlsplit(client.url)
-    if where.hostname not in ("127.0.0.1", "localhost", "::1"):
+    if not where.hostname or not is_loopback(where.hostname):
         return []
     return [
         checks.port(where.hostname, where.port or _PORT, is_ours=is_there),

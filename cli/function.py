@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from cli import showing
-from cli.display import is_person, table, working
+from cli.display import is_person, table
 from cli.naming import FUNCTION
 from cli.options import Group, connected, print_json, shared
 from cli.starter import new
@@ -52,13 +52,11 @@ for command in (register, update, new):
 def list_(ctx: click.Context, quiet: bool, is_long: bool) -> None:
     """List the functions: a table on a terminal, else their names."""
     with connected(ctx) as (target, client):
-        found = client.functions()
-        if quiet or not (is_long or (is_person() and not target.json)):
-            showing.names(found, as_json=target.json)
-            return
-        with working("reading"):
-            records = [client.get_function(name) for name in found]
-    print_json(records) if target.json else table(_COLUMNS, list(map(_row, records)))
+        showing.described(
+            client.functions(), client.get_function,
+            columns=_COLUMNS, row=_row, as_json=target.json,
+            only_names=quiet or not (is_long or (is_person() and not target.json)),
+        )  # fmt: skip
 
 
 def _row(one: Any) -> list[Cell]:

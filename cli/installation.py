@@ -64,7 +64,7 @@ def wait_for_workers(site: Site) -> list[Worker]:
     """Return the workers that are up, once all are, or after a while those that are."""
     end = time.monotonic() + WORKERS_KNOWN_S
     found: list[Worker] = []
-    with Client(site.url, token=site.token, timeout=5) as client:
+    with Client(site.url, token=site.token, timeout=5, retries=0) as client:
         while time.monotonic() < end:
             try:
                 found = [w for w in client.workers() if w["state"] == "up"]

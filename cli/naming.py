@@ -29,30 +29,21 @@ def _ask(ctx: click.Context, incomplete: str, find: Find) -> list[CompletionItem
     return [item for item in found if str(item.value).startswith(incomplete)]
 
 
-class FunctionName(click.ParamType[str]):
-    """The name of a function."""
+class Name(click.ParamType[str]):
+    """The name of one of several things."""
 
-    name = "function"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Return the names that begin so."""
-        del param
-        return _ask(ctx, incomplete, lambda client: _items(client.functions()))
-
-
-class RuntimeName(click.ParamType[str]):
-    """The name of a runtime."""
-
-    name = "runtime"
+    def __init__(self, name: str, known: Callable[[Client], list[str]]) -> None:
+        self.name = name
+        self._known = known
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the names that begin so."""
         del param
-        return _ask(ctx, incomplete, lambda client: _items(client.runtimes()))
+        return _ask(
+            ctx, incomplete, lambda client: list(map(CompletionItem, self._known(client)))
+        )
 
 
 class CallNumber(click.IntRange):
@@ -71,10 +62,6 @@ class CallNumber(click.IntRange):
         return _ask(ctx, incomplete, _recent)
 
 
-def _items(names: list[str]) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in names]
-
-
 def _recent(client: Client) -> list[CompletionItem]:
     return [
         CompletionItem(str(call["callNum"]), help=_label(call))
@@ -86,6 +73,6 @@ def _label(call: Any) -> str:
     return clip(f"{call['funcName']} {call['status']} {json.dumps(call['params'])}", 50)
 
 
-FUNCTION: Final = FunctionName()
-RUNTIME: Final = RuntimeName()
+FUNCTION: Final = Name("function", Client.functions)
+RUNTIME: Final = Name("runtime", Client.runtimes)
 CALL: Final = CallNumber()

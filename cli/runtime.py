@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from cli import showing
-from cli.display import is_person, table, working
+from cli.display import is_person
 from cli.naming import RUNTIME
 from cli.options import Group, connected, print_json, shared
 from cli.tables import Cell, Column
@@ -55,13 +55,10 @@ def register(ctx: click.Context, source: str) -> None:
 def list_(ctx: click.Context, quiet: bool, is_long: bool) -> None:
     """List the runtimes: a table on a terminal, else their names."""
     with connected(ctx) as (target, client):
-        found = client.runtimes()
-        if quiet or not (is_long or (is_person() and not target.json)):
-            showing.names(found, as_json=target.json)
-            return
-        with working("reading"):
-            records = [client.runtime(name) for name in found]
-    print_json(records) if target.json else table(_COLUMNS, list(map(_row, records)))
+        showing.described(
+            client.runtimes(), client.runtime, columns=_COLUMNS, row=_row, as_json=target.json,
+            only_names=quiet or not (is_long or (is_person() and not target.json)),
+        )  # fmt: skip
 
 
 def _row(one: Any) -> list[Cell]:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import click
 
-from cli.display import facts, is_person
+from cli.display import facts, is_person, table, working
 from cli.options import exit_code, print_error, print_json
-from cli.tables import Cell
+from cli.tables import Cell, Column
 from cli.words import ago, seconds_at, size, span
 from skep import SkepError
 
@@ -72,6 +72,24 @@ def names(found: Iterable[str], *, as_json: bool) -> None:
         print_json(list(found))
     else:
         click.echo("".join(f"{name}\n" for name in found), nl=False)
+
+
+def described(
+    found: Sequence[str],
+    read: Callable[[str], Any],
+    *,
+    columns: Sequence[Column],
+    row: Callable[[Any], list[Cell]],
+    as_json: bool,
+    only_names: bool,
+) -> None:
+    """Print names; or, which costs a request for each, what they are the names of."""
+    if only_names:
+        names(found, as_json=as_json)
+        return
+    with working("reading"):
+        records = [read(name) for name in found]
+    print_json(records) if as_json else table(columns, list(map(row, records)))
 
 
 def each(given: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> int:

@@ -97,3 +97,10 @@ def page(
             return found, True
         found.append(record)
     return found, False
+
+
+def beyond(numbers: list[int], after: int | None, *, descending: bool) -> list[int]:
+    """Return those of sorted numbers that a listing shows after one it has shown."""
+    if descending:
+        return [number for number in reversed(numbers) if after is None or number < after]
+    return [number for number in numbers if after is None or number > after]

@@ -67,7 +67,7 @@ def main(
         with opened(name, redeploy) as store:
             process.run(lambda stop: serve(stop, store, bind, started, scrape), started)
     except SkepError as error:
-        raise click.ClickException(f"{error.message}\n  {error.hint}") from error
+        process.refuse(error, started)
 
 
 async def serve(

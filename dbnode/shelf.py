@@ -24,7 +24,7 @@ from dbnode.content import Content
 from dbnode.files import Files
 from dbnode.index import Index
 from dbnode.keys import Keys
-from dbnode.listing import Tally
+from dbnode.listing import Tally, beyond
 from dbnode.places import OPEN, Places
 from dbnode.rows import Doc, Pack
 from dbnode.seals import Layout
@@ -121,7 +121,7 @@ class Shelf:
         for number in self._beyond(after, descending=descending):
             if may_hold(self._tallies[number]):
                 page = self._page(number)
-                for call_num in _ordered(page.numbers(_CALLS), after, descending=descending):
+                for call_num in beyond(page.numbers(_CALLS), after, descending=descending):
                     doc = page.get(_CALLS, call_num)
                     if doc is not None:
                         yield rows.brief(doc)
@@ -293,9 +293,3 @@ class Shelf:
         if tally.count:
             self._adopt(number, tally)
         self._content.sweep(number, named)
-
-
-def _ordered(numbers: list[int], after: int | None, *, descending: bool) -> list[int]:
-    if descending:
-        return [number for number in reversed(numbers) if after is None or number < after]
-    return [number for number in numbers if after is None or number > after]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from miniworker import agent
+from miniworker.actions import Action, Destroy, Hand, Held, KillAttempt, Tell
 from wire import jobs
-from wire.codec import Message
 from wire.errors import ProtocolError
 from wire.messages import Outcome
 from wire.models import Fault, Reason, Status
@@ -26,49 +26,6 @@ KILL_S: Final = 1.0
 #: miniworker beyond a timeout, so that what waits is handed back and not killed.
 RELOAD_S: Final = 3.0
 HEARTBEAT_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """An attempt on this miniworker, by the ``serial`` that its agent knows it by.
-
-    The number of an attempt would not do: those of different calls are the same.
-    """
-
-    serial: int
-    job: jobs.Job
-    params: bytes
-    arrived: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Send this to the worker."""
-
-    message: Message
-    payload: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Hand:
-    """Give this attempt to the agent: from here on it may have begun."""
-
-    held: Held
-
-
-@dataclass(frozen=True, slots=True)
-class KillAttempt:
-    """Tell the agent to end this attempt."""
-
-    serial: int
-
-
-@dataclass(frozen=True, slots=True)
-class Destroy:
-    """Kill the sandbox; ``gone`` is told when that has happened."""
-
-
-Action = Tell | Hand | KillAttempt | Destroy
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ Three levels, the first that the probe saw working (``probe``):
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -87,9 +88,7 @@ class ConfinedSandbox:
             raise no_agent(name, f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names")
         self._make_folders()
         kernel.adopt_orphans()
-        if self._makes_namespaces:
-            # The next fork is PID 1 of it; this process stays where it is.
-            kernel.unshare(kernel.NEW_PIDS)
+        self._unshare_pids()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -127,6 +126,16 @@ class ConfinedSandbox:
     @property
     def _makes_namespaces(self) -> bool:
         return self._settings.level == "uid" and self._settings.namespaces == "yes"
+
+    def _unshare_pids(self) -> None:
+        """Have the next fork be PID 1 of a namespace; this process stays where it is."""
+        if self._makes_namespaces:
+            kernel.unshare(kernel.NEW_PIDS)
+        elif self._settings.level == "bubblewrap" and os.geteuid() == 0:
+            # What bwrap forks waits for it before it is bound to its life: a bwrap that is
+            # killed just then would leave it waiting for ever. So the kernel ends it too.
+            with contextlib.suppress(OSError):
+                kernel.unshare(kernel.NEW_PIDS)
 
     def _own_uid(self) -> int | None:
         if os.geteuid() != 0 or self._settings.level == "rlimits":

@@ -19,7 +19,8 @@ import msgspec
 import zmq
 
 from miniworker import agent, drivers
-from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Tell
+from miniworker.actions import Action, Destroy, Hand, KillAttempt, Tell
+from miniworker.attempts import Attempts
 from miniworker.builder import Builder
 from miniworker.handed import Handed
 from miniworker.opening import Opened, open_sandbox

@@ -66,8 +66,14 @@ class Call(TypedDict):
     logBytesOmitted: int
     resultType: Literal["text", "json"]
     resultEncoding: Literal["base64"] | None
+    #: The limits that it runs under: seconds, seconds, MiB.
+    timeout: NotRequired[float | None]
+    maxWait: NotRequired[float | None]
+    memory: NotRequired[int | None]
     #: Milliseconds by stage: queued, fetch, install, sandbox, load, run.
     stages: NotRequired[dict[str, float]]
+    #: The trace that the caller named, passed on to the function.
+    traceparent: NotRequired[str | None]
 
 
 class Runtime(TypedDict):

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import inspect
 import os
+import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,8 +21,17 @@ from tests.engine import NEEDED
 # Orphans of a killed process become ours, so that ``children`` finds them (prctl(2)).
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
+# A shell ignores Ctrl-C for what it runs in the background, and programs inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 #: No async test may take longer; each waits for conditions, never for time.
 ASYNC_LIMIT_S = 50
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage: collecting after each test need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -60,10 +70,11 @@ def eventually(condition: Callable[[], Any], limit_s: float = 20.0, what: str = 
 
 
 async def soon(condition: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:
-    """As ``eventually``, while the loop goes on."""
+    """As ``eventually``, while the loop goes on; the condition may be one to await."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
-        if value := condition():
+        value = condition()
+        if value := await value if inspect.isawaitable(value) else value:
             return value
         await asyncio.sleep(0.005)
     pytest.fail(f"not within {limit_s} s: {what or inspect.getsource(condition).strip()}")

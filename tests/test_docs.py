@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from configparser import ConfigParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,34 @@ def test_every_room_is_packaged_linted_and_typed() -> None:
     assert code <= {name.strip() for name in config["mypy"]["files"].split(",")}
     for name in code:
         assert (ROOT / name / "py.typed").is_file(), name
+
+
+def test_what_is_no_module_is_packaged_too() -> None:
+    """``pip install .`` gives agents, runtimes and what ``skep function new`` writes."""
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    data = config["options.package_data"]
+    for package, folder in (("runtimes", "."), ("cli", "templates")):
+        packaged = {
+            path
+            for pattern in data[package].split("\n")
+            if pattern and not pattern.startswith("#")
+            for path in (ROOT / package).glob(pattern)
+        }
+        there = (ROOT / package / folder).rglob("*")
+        needed = {path for path in there if path.is_file() and "__pycache__" not in path.parts}
+        needed.discard(ROOT / package / "__init__.py")
+        assert needed
+        assert needed <= packaged | {ROOT / package / "py.typed"}
+
+
+def test_every_process_has_its_command() -> None:
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options.entry_points"]["console_scripts"].split("\n")
+    pairs = (line.split("=") for line in lines if line)
+    scripts = {name.strip(): place.strip() for name, place in pairs}
+    assert set(scripts) == {"skep", "skep-api", "skep-dbnode", "skep-worker"}
+    for place in scripts.values():
+        module, _, name = place.partition(":")
+        assert callable(getattr(import_module(module), name))

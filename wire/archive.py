@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from wire.entries import PIECE_BYTES, Entry, Kind, check_suffix, read, show, sniff
+from wire.entries import LEAVE_OUT, PIECE_BYTES, Entry, Kind, check_suffix, read, show, sniff
 from wire.errors import SkepError, TooLarge, UnsafeArchive, UnsupportedArchive
 
 _DAMAGE: Final = (
@@ -51,6 +51,8 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
+#: What to do about an archive that no ordinary packer makes.
+ORDINARY: Final = "pack the folder again with an ordinary packer: tar czf package.tar.gz *"
 #: A drive with its root, a share, or the root of the current drive.
 _WINDOWS_ABSOLUTE: Final = re.compile(rb"[A-Za-z]:([\\/]|$)|\\")
 
@@ -92,7 +94,7 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except SkepError as error:
-        raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
+        raise type(error)(f"{name}: {error.message}", hint=error.hint or ORDINARY) from error
     except _DAMAGE as error:
         raise UnsupportedArchive(
             f"{name}: the archive is damaged or cut off ({str(error) or type(error).__name__})",
@@ -160,8 +162,7 @@ class _Pass:
         limits = self._limits
         if count > limits.total_bytes:
             raise TooLarge(
-                f"it unpacks to more than {limits.total_bytes} bytes",
-                hint="leave out what `dependencies` installs, and what the code does not need",
+                f"it unpacks to more than {limits.total_bytes} bytes", hint=LEAVE_OUT
             )
         if count > max(limits.ratio_from_bytes, limits.ratio * self._packed):
             raise UnsafeArchive(
@@ -209,7 +210,7 @@ class _Tree:
                 hint="pack the code's own folders only",
             )
         if len(name) > self._limits.path_bytes or any(len(part) > 255 for part in parts):
-            raise UnsafeArchive(f"the name {shown} is too long")
+            raise UnsafeArchive(f"the name {shown} is too long", hint="give it a shorter one")
         return b"/".join(parts)
 
     def _claim_folders(self, path: bytes, name: bytes) -> None:
@@ -223,7 +224,7 @@ class _Tree:
         if before != "dir":
             raise UnsafeArchive(f"{show(name)} needs a folder where there is a {before}")
         if len(self._known) > 2 * self._limits.files:
-            raise TooLarge(f"it holds more than {self._limits.files} files and folders")
+            raise TooLarge(f"it holds more than {self._limits.files} files", hint=LEAVE_OUT)
 
     def _claim_file(self, path: bytes, entry: Entry) -> None:
         if path in self._known:
@@ -235,7 +236,7 @@ class _Tree:
         self._known[path] = "link" if entry.type == "symlink" else "file"
         self.files += 1
         if self.files > self._limits.files:
-            raise TooLarge(f"it holds more than {self._limits.files} files")
+            raise TooLarge(f"it holds more than {self._limits.files} files", hint=LEAVE_OUT)
 
 
 def _check_link(path: bytes, target: bytes) -> None:

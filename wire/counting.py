@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, Literal
 
+from wire.models import Status
+
 #: From what a socket costs to what a cold install may take, in seconds.
 SECONDS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0),
 )
+#: How attempts end. Series of known names begin at 0: the first of a kind is seen as a rise.
+ENDINGS: Final = (*(status.value for status in Status if status.is_terminal), "RETURNED")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,9 @@ _LOCAL_HEADER: Final = 30
 _ZIP_END: Final = b"PK\x05\x06"
 _ZIP64_LOCATOR: Final = b"PK\x06\x07"
 _ZIP_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: What to do about it: hints of errors.
+LEAVE_OUT: Final = "leave out what `dependencies` installs, and what the code does not need"
+_NO_DEVICE: Final = "pack files, folders and links alone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,7 @@ def _check_zip_list(path: Path, max_files: int) -> None:
     if tail[max(0, at - 20) :].startswith(_ZIP64_LOCATOR) or list_bytes > (
         max_files * _ENTRY_BYTES
     ):
-        raise TooLarge(f"its list of files is too long (at most {max_files} files)")
+        raise TooLarge(f"its list holds more than {max_files} files", hint=LEAVE_OUT)
 
 
 def _check_overlaps(infos: list[zipfile.ZipInfo], end: int) -> None:
@@ -179,7 +182,7 @@ def _zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
         with archive.open(info) as content:
             return Entry(name=name, type="symlink", target=content.read(4096))
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise UnsafeArchive(f"{shown} is a device, pipe or socket")
+        raise UnsafeArchive(f"{shown} is a device, pipe or socket", hint=_NO_DEVICE)
     return Entry(
         name=name,
         type="file",
@@ -266,7 +269,9 @@ def _tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
         return Entry(name=name, type="hardlink", target=_tar_name(info.linkname))
     content = archive.extractfile(info) if info.isreg() else None
     if content is None:
-        raise UnsafeArchive(f"{show(name)} is a device, pipe or something unknown")
+        raise UnsafeArchive(
+            f"{show(name)} is a device, pipe or something unknown", hint=_NO_DEVICE
+        )
     return Entry(
         name=name, type="file", executable=bool(info.mode & 0o100), open=lambda: content
     )

@@ -15,8 +15,12 @@ import json
 import logging
 import re
 import sys
+import threading
 import time
+from types import TracebackType
 from typing import Any, Final, Literal
+
+log = logging.getLogger(__name__)
 
 Format = Literal["text", "json"]
 FORMATS: Final = ("text", "json")
@@ -38,10 +42,36 @@ _INDENT: Final = "    | "
 
 
 def setup(level: str, form: Format, *, process: str, node: str) -> None:
-    """Write the lines of this process to stderr."""
+    """Write the lines of this process to stderr, and make one of all that Python puts there."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_FORMATTERS[form](process=process, node=node))
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _on_uncaught
+    threading.excepthook = _on_uncaught_in_a_thread
+    sys.unraisablehook = _on_unraisable
+
+
+def _on_uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    log.critical("ended by an error that nobody caught", exc_info=(kind, error, traceback))
+
+
+def _on_uncaught_in_a_thread(args: threading.ExceptHookArgs) -> None:
+    name = args.thread.name if args.thread else "?"
+    error = args.exc_value or args.exc_type()
+    log.error("thread %s ended by an error that nobody caught", name, exc_info=error)
+
+
+def _on_unraisable(args: Any) -> None:
+    # The object itself is not named: its repr is code of whoever made it.
+    log.error(
+        "%s", args.err_msg or "an error where none can be raised", exc_info=args.exc_value
+    )
 
 
 def become(process: str, **who: str) -> None:

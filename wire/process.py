@@ -12,15 +12,17 @@ import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import uvloop
 
 from wire import logs
+from wire.errors import SkepError
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,17 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], started: Started) -> N
         await main(stop)
 
     uvloop.run(guarded())
+
+
+def refuse(error: SkepError, started: Started) -> NoReturn:
+    """Say why this process cannot serve, in the shape that its log has, and end it."""
+    if started.log_format == "json":
+        logs.setup("info", "json", process=started.process, node=started.node)
+        log.critical("%s (%s)", error.message, error.hint)
+    else:
+        hint = f"\n  {error.hint}" if error.hint else ""
+        sys.stderr.write(f"skep-{started.process}: {error.message}{hint}\n")
+    sys.exit(1)
 
 
 def _on_lifeline(fd: int, stop: asyncio.Event) -> None:

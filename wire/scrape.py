@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,8 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
-from wire.errors import BadRequest
 from wire.hosts import hostname, is_loopback
+from wire.listening import listen
+
+log = logging.getLogger(__name__)
 
 #: Returns the page and its content type, in the format that a scraper accepts.
 Page = Callable[[str], Awaitable[tuple[bytes, str]]]
@@ -37,11 +40,10 @@ async def scraped(place: Place, page: Page) -> AsyncIterator[str]:
         yield ""
         return
     runner = web.AppRunner(_application(place, page), access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
     try:
-        await _listen(runner, place)
-        host, port = runner.addresses[0][:2]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+        base = await listen(runner, place.host, place.port, option="--metrics-port")
+        log.info("metrics at %s/metrics", base)
+        yield f"{base}/metrics"
     finally:
         await runner.cleanup()
 
@@ -65,14 +67,3 @@ async def _local_alone(request: web.Request, handler: Handler) -> Any:
     if not is_loopback(hostname(request.host)):
         raise web.HTTPForbidden(text="ask http://127.0.0.1 or http://localhost, at this port\n")
     return await handler(request)
-
-
-async def _listen(runner: web.AppRunner, place: Place) -> None:
-    site = web.TCPSite(runner, place.host, place.port, reuse_address=True)
-    try:
-        await site.start()
-    except OSError as error:
-        raise BadRequest(
-            f"cannot serve metrics on {place.host}:{place.port}: {error.strerror}",
-            hint="another process may use that port: choose another --metrics-port, or 0",
-        ) from error

@@ -197,9 +197,11 @@ class Broker(Placing):
     ) -> list[Action]:
         """A sandbox is no more; its miniworker had ended all that had begun before."""
         box = self.pool.sandboxes.get(name)
-        if box is None or box.stage is Stage.STOPPING:
+        # Its end may have been seen before these last words: they alone say whose fault it was.
+        if box is None or (box.stage is Stage.STOPPING and not box.failed):
             return []
-        was_making = box.stage in MAKING
+        was_making = box.stage in MAKING or box.failed
+        box.failed = False
         orders = self.pool.stop(box, now, None if was_making else ColdBecause.DIED)
         for one in self.book.held(box):
             if one.sent:

@@ -26,7 +26,7 @@ from wire.process import spawn
 from worker import trees
 from worker.actions import Step
 from worker.cache import Cache, Marker
-from worker.failures import NO_SPACE, NoBundle, explain
+from worker.failures import NO_SPACE, NoBundle, explain, unforeseen
 from worker.fetcher import Fetcher
 from worker.flights import Flights
 from worker.folder import NodeFolder
@@ -88,7 +88,14 @@ class Bundles:
         is_there = self._cache.find(key) is not None
         self.hits += is_there
         self.misses += not is_there
-        return await self._get(key, lambda tape: self._fly(key, spec, tape), on_text)
+        try:
+            return await self._get(key, lambda tape: self._fly(key, spec, tape), on_text)
+        except NoBundle:
+            raise
+        except Exception as error:
+            # Whoever asked has to be answered, or its calls would wait for a bundle for ever.
+            log.exception("a bundle failed for a reason that nobody foresaw")
+            raise unforeseen(error) from error
 
     def steps(self, spec: Spec) -> tuple[Step, ...]:
         """Return what making the bundle of a revision took; nothing if it was there."""

@@ -157,7 +157,8 @@ def cached_bytes(folder: NodeFolder) -> dict[str, int]:
 
 def _read_markers(folder: NodeFolder) -> dict[str, str]:
     for path in folder.whole.iterdir():
-        if path.suffix or not (folder.bundles / path.name).is_dir():
+        is_there = (folder.bundles / path.name).is_dir()
+        if path.suffix or not is_there or not _is_readable(path):
             path.unlink()
     return {marker.key: name for name, marker in _markers(folder)}
 
@@ -170,6 +171,15 @@ def _markers(folder: NodeFolder) -> Iterator[tuple[str, Marker]]:
 def _plain(folder: Path) -> list[Path]:
     """Return the files of a folder that are not temporary."""
     return [path for path in folder.iterdir() if not path.suffix]
+
+
+def _is_readable(path: Path) -> bool:
+    """Return whether a marker says anything: one that a power cut emptied does not."""
+    try:
+        _marker(path)
+    except msgspec.MsgspecError:
+        return False
+    return True
 
 
 def _marker(path: Path) -> Marker:

@@ -34,3 +34,8 @@ def explain(error: BaseException) -> BaseException:
         code = NO_SPACE if error.errno in _FULL else "no_sandbox"
         return NoBundle(Fault.NODE, Reason(code=code, message=f"no bundle: {error}"))
     return error
+
+
+def unforeseen(error: Exception) -> NoBundle:
+    """Return the NoBundle of what should not have happened: a node's fault."""
+    return NoBundle(Fault.NODE, Reason(code="no_sandbox", message=f"no bundle: {error!r}"))

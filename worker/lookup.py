@@ -13,8 +13,6 @@ from worker.catalogue import Applied, Replica
 
 #: A gap is healed a little later, by chance, lest all workers ask at once.
 JITTER_S: Final = 0.1
-#: An answer that does not come is asked for again.
-AGAIN_S: Final = 3.0
 
 
 class UnknownRevision(Exception):
@@ -31,7 +29,6 @@ class Lookup:
         self._sync = sync
         self._waiting: dict[str, asyncio.Future[Spec | None]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._asked_at = -AGAIN_S
 
     def __repr__(self) -> str:
         return f"<Lookup in {self.replica}, {len(self._waiting)} keys awaited>"
@@ -72,7 +69,6 @@ class Lookup:
 
     def resume(self) -> None:
         """A session has begun: ask again for what is awaited."""
-        self._asked_at = -AGAIN_S
         if self._waiting:
             self._ask_soon(0.0)
 

@@ -17,7 +17,7 @@ import msgspec
 from wire.errors import BadRequest, SkepError
 from wire.logs import FORMATS, LEVELS, Format
 from wire.models import Name
-from wire.process import Started, run
+from wire.process import Started, refuse, run
 from wire.scrape import Place, scraped
 from worker import authorities
 from worker.folder import NodeFolder
@@ -175,7 +175,7 @@ def main(
         )
         run(lambda stop: serve(settings, data, sandbox, started, stop), started)
     except SkepError as error:
-        raise click.ClickException(f"{error.message}\n{error.hint}") from error
+        refuse(error, started)
 
 
 async def serve(

@@ -8,17 +8,13 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
 
-from wire.counting import Metric, Reading, dropped
+from wire.counting import ENDINGS, Metric, Reading, dropped
 from wire.metrics import Exposition
-from wire.models import Status
 from worker.cache import cached_bytes
 from worker.folder import NodeFolder
 from worker.minis import HOWS
 from worker.node import Node
 from worker.pool import Stage
-
-#: Series of known names begin at 0, so that the first of a kind is seen as a rise.
-ENDINGS: Final = (*(status.value for status in Status if status.is_terminal), "RETURNED")
 
 SANDBOXES: Final = Metric(
     "skep_worker_sandboxes", "gauge", "Sandboxes, by what they are at.", ("stage",)

@@ -24,7 +24,7 @@ sub answer {    # a frame: two lengths, a JSON object, a body
 }
 sub printed {    # what is kept of it, and how much is not
     my ($file, $most, $kept) = @_;
-    sysseek $file, 0, 0; sysread $file, $kept, $most; return $kept, -s($file) - length $kept;
+    sysseek $file, 0, 0; sysread $file, $kept, $most; return $kept, (-s $file) - length $kept;
 }
 my ($control, $data) = map { meet($ARGV[0]) } 1, 2;
 answer($control, qq({"type":"hello","protocol":1,"pid":$$,"mark":false}), "");

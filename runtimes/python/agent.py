@@ -821,6 +821,8 @@ class Host:
         self._poll = select.poll()
         #: What sys.stdout and sys.stderr are when a call begins.
         self._files: tuple[Any, Any] = (None, None)
+        #: The names that the last call found in the environment beside what all find there.
+        self._given: set[str] = set()
 
     def run(self) -> NoReturn:
         """Load, say so, and serve until the end of the connection."""
@@ -903,9 +905,7 @@ class Host:
             answer(message, packed[header:])
 
     def _here(self, message: dict[str, Any], params: bytes) -> None:
-        _environ.pop("SKEP_PARAMS", None)
-        _environ.pop("SKEP_PARAMS_FILE", None)
-        _environ.update(_env_of(message, _params_in_env(params)))
+        self._give(_env_of(message, _params_in_env(params)))
         sys.stdout, sys.stderr = self._files
         result, verdict = self._handler.call(params, self._sandbox.limits["result"])
         if verdict[0] == "oom":
@@ -914,6 +914,15 @@ class Host:
         self._flush()
         self._restore()
         self._answer(message["attempt"], result, verdict, _peak_memory())
+
+    def _give(self, env: dict[str, str]) -> None:
+        """Set the environment of a call; nothing is left there of the one before it."""
+        for name in self._given - env.keys():
+            _environ.pop(name, None)
+            if name in self._sandbox.env:
+                _environ[name] = self._sandbox.env[name]
+        _environ.update(env)
+        self._given = set(env)
 
     def _in_a_fork(self, message: dict[str, Any], params: bytes) -> None:
         report = _memory("report", b"")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -22,6 +19,7 @@ import aiohttp
 import zmq
 
 from tests.conftest import soon
+from tests.packing import tar_gz
 from wire import codec
 from wire.codec import Message
 from wire.messages import (
@@ -307,10 +305,4 @@ class ScriptedWorker:
 
 def package(text: str = "print(1)") -> bytes:
     """Return a tar.gz with one file, as a user would upload."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        info = tarfile.TarInfo("test.py")
-        info.size = len(text)
-        archive.addfile(info, io.BytesIO(text.encode()))
-    # Without the time of day: the same text is the same package.
-    return gzip.compress(buffer.getvalue(), mtime=0)
+    return tar_gz({"test.py": text})

@@ -10,7 +10,8 @@ import msgspec
 from api.actions import Action, Ended, Hint, Send, Settled, Write
 from api.backlog import Backlog
 from api.dispatch import Dispatch, Output
-from api.live import Live, Phase
+from api.live import Live
+from api.phase import Phase
 from api.roster import Roster, Session
 from api.tries import Try
 from tests.api.model import ModelWorker, live, spec

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from api.actions import Action, Ended, Send, Write
 from api.backlog import Backlog
 from api.dispatch import Dispatch, Output
-from api.live import Live, Phase
+from api.live import Live
+from api.phase import Phase
 from api.roster import Roster
 from tests.api.model import ModelWorker, live, spec
 from wire.messages import Credit, Ready, Recorded, Result, Returned

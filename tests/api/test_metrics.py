@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.tally import OTHERS
 from tests.api.room import Room, ScriptedWorker, open_room
+from tests.conftest import soon
 from wire import codec
 from wire.messages import Outcome, Prepare, Ready, Returned
 from wire.models import Reason, Status
@@ -33,15 +32,6 @@ async def scrape(room: Room, **more: Any) -> Numbers:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-
-
-async def until(read: Callable[[], Awaitable[float]], value: float) -> None:
-    """Wait until a number is what it has to become."""
-    for _ in range(2000):
-        if await read() == value:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail(f"it never became {value}")
 
 
 async def call(room: Room, worker: ScriptedWorker, outcome: Outcome | None = None) -> int:
@@ -165,23 +155,26 @@ async def test_the_store_lags_while_the_db_node_stands_still() -> None:
         async def lag() -> float:
             return (await scrape(room))[LAG,]
 
-        async def retries() -> float:
-            return (await scrape(room))["skep_store_retries_total", "writes"]
+        async def has_stored_all() -> bool:
+            return await lag() == 0
 
-        await until(lag, 0)
+        async def has_asked_again() -> bool:
+            return (await scrape(room))["skep_store_retries_total", "writes"] == 1
+
+        await soon(has_stored_all)
         os.kill(room.db.pid, signal.SIGSTOP)
         try:
             await call(room, worker)
             first = await lag()
             assert first > 0
-            await until(retries, 1)
+            await soon(has_asked_again)
             seen = await scrape(room)
             assert seen[LAG,] >= first + 0.5
             assert seen["skep_store_outbox_records",] == 1
             assert seen["skep_store_outbox_bytes",] > 0
         finally:
             os.kill(room.db.pid, signal.SIGCONT)
-        await until(lag, 0)
+        await soon(has_stored_all)
         assert (await scrape(room))["skep_store_outbox_records",] == 0
 
 

@@ -105,7 +105,9 @@ async def test_a_large_upload_passes_in_little_memory(tmp_path: Path) -> None:
         assert resident(room) - before < packed.stat().st_size / 3
 
 
-async def test_a_client_that_stops_half_way_leaves_nothing() -> None:
+async def test_a_client_that_stops_half_way_leaves_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     async with open_room() as room:
         await room.register()
         kept = left(room)
@@ -119,6 +121,11 @@ async def test_a_client_that_stops_half_way_leaves_nothing() -> None:
         await soon(lambda: left(room) == kept)
         status, answer, _ = await room.ask("GET", "/functions/dice")
         assert (status, answer["revision"]) == (200, 1)
+    # Nor does it look like a failure of ours.
+    logged = capfd.readouterr().err
+    assert "serving http" in logged
+    assert "Traceback" not in logged
+    assert "ERROR" not in logged
 
 
 async def test_chunks_are_as_good_as_a_length() -> None:
@@ -238,6 +245,13 @@ async def test_what_is_refused_is_not_stored() -> None:
             {"memory": ""},
         ):
             await upload(URL, "bad_request", **bad)
+        data = aiohttp.FormData()
+        data.add_field("file", io.BytesIO(package("new")), filename="x.tgz")
+        status, answer, _ = await room.ask("POST", URL, data=data)
+        assert (status, answer["error"]["code"]) == (400, "bad_request")
+        assert "'file'" in answer["error"]["message"]
+        assert "module=@" in answer["error"]["hint"]
+        assert left(room) == kept
         await upload("/registerFunction/no/dice", "unknown_runtime")
         await upload("/registerFunction/pythonruntime/-x", "bad_request")
         await upload("/registerFunction/pythonruntime/dice?colour=red", "bad_request")

@@ -30,6 +30,8 @@ def test_invoke_prints_the_bare_result_however_params_come(hive: Up, tmp_path: P
         done = skep(hive, "invoke", "dice", *words)
         assert (done.returncode, done.stdout, done.stderr) == (0, "[1]\n", "")
     assert result(hive, "invoke", "dice", "-f", "-", given='{"roll": "2d1"}') == "[1,1]\n"
+    bad = skep(hive, "invoke", "dice", "roll=nonsense")
+    assert (bad.returncode, "ended FAILED" in bad.stderr) == (1, True)
     assert json.loads(result(hive, "invoke", "echo", "n=3", "t=x", "l=[1]")) == {
         "n": 3, "t": "x", "l": [1],
     }  # fmt: skip

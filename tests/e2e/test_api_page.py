@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from tests.conftest import eventually
 from tests.e2e.harness import DICE, ROOT, Up, up
+from tests.packing import tar_gz
 
 PAGE = ROOT / "docs" / "api.md"
 
@@ -52,9 +52,8 @@ def test_every_example_of_the_page_works(tmp_path: Path) -> None:
 class Site:
     """One installation, asked without the client of the project."""
 
-    def __init__(self, hive: Up, folder: Path) -> None:
+    def __init__(self, hive: Up) -> None:
         self.hive = hive
-        self.folder = folder
 
     def ask(self, method: str, path: str, **more: Any) -> Any:
         """Return the JSON of an answer; while api and worker find each other, try again."""
@@ -72,12 +71,7 @@ class Site:
         return response.json() if response.content else None
 
     def register(self, says: str) -> int:
-        script = self.folder / "test.py"
-        script.write_text(f"print({says!r})", encoding="utf-8")
-        packed = self.folder / "p.tar.gz"
-        with tarfile.open(packed, "w:gz") as archive:
-            archive.add(script, "test.py")
-        files = {"module": ("p.tar.gz", packed.read_bytes())}
+        files = {"module": ("p.tar.gz", tar_gz({"test.py": f"print({says!r})"}))}
         path = "/registerFunction/plain/f"
         return int(self.ask("POST", path, files=files)["revision"])
 
@@ -92,7 +86,7 @@ class Site:
 
 def test_older_revisions_run_after_delete_and_restart(tmp_path: Path) -> None:
     with up(tmp_path / "data") as hive:
-        site = Site(hive, tmp_path)
+        site = Site(hive)
         runtime = {"image": "plain", "path": "/ws", "run": "python3 test.py"}
         site.ask("POST", "/registerRuntime", json=runtime)
         assert [site.register(says) for says in ("one", "two")] == [1, 2]

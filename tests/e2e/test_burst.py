@@ -21,7 +21,7 @@ def test_a_burst_is_served_in_order_and_never_over_the_slots(tmp_path: Path) -> 
     options = ("--slots", str(SLOTS), "--idle", "1")
     with up(tmp_path / "data", *options) as hive, hive.client() as client:
         client.register_runtime({**RUNTIME, "name": "bare", "dependencies": ""})
-        client.register_function("bare", "echo", package(tmp_path, "echo", SCRIPT))
+        client.register_function("bare", "echo", package(SCRIPT))
         accepted = [client.submit_call("echo", number) for number in range(CALLS)]
         calls = [client.wait_call(call, 50) for call in accepted]
         assert [call["result"] for call in calls] == [str(n) for n in range(CALLS)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from tests.conftest import eventually
 from tests.e2e.harness import Up, up
 from tests.index import Index, certificate, index
+from tests.packing import zipped
 
 NDJSON = {"Accept": "application/x-ndjson"}
 CODE = "import tiny, sys; print(tiny.VALUE)"
@@ -49,11 +48,7 @@ def runtime(http: httpx.Client, name: str, dependencies: str) -> None:
 
 
 def package(requirements: str = "tiny==1.0", code: str = CODE) -> dict[str, Any]:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("test.py"), code)
-        archive.writestr(zipfile.ZipInfo("requirements.txt"), requirements)
-    return {"module": ("p.zip", file.getvalue())}
+    return {"module": ("p.zip", zipped({"test.py": code, "requirements.txt": requirements}))}
 
 
 def invoke(http: httpx.Client, name: str) -> dict[str, Any]:

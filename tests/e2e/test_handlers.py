@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import httpx
 import pytest
 
 from tests.e2e.harness import up
+from tests.packing import tar_gz
 
 MODULE = """
 import asyncio, os, sys, time
@@ -55,15 +54,9 @@ class Api:
     def function(
         self, name: str, runtime: str, files: dict[str, str], **settings: str
     ) -> dict[str, Any]:
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-            for path, text in files.items():
-                info = tarfile.TarInfo(path)
-                info.size, info.mode = len(text.encode()), 0o755
-                archive.addfile(info, io.BytesIO(text.encode()))
         answer = self._http.post(
             f"/registerFunction/{runtime}/{name}",
-            files={"module": ("package.tar.gz", packed.getvalue())},
+            files={"module": ("package.tar.gz", tar_gz(files))},
             data=settings,
         )
         answer.raise_for_status()

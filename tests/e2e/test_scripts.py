@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from skep import Call, Client
 from tests.e2e.harness import RUNTIME, register_dice, roll, up
+from tests.packing import tar_gz
 
 MIB = 1 << 20
 
@@ -101,15 +100,9 @@ while True:
 }
 
 
-def package(folder: Path, name: str, script: str) -> Path:
+def package(script: str) -> bytes:
     """Pack one script as the runtime's test.py."""
-    path = folder / f"{name}.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        for file, text in (("test.py", script), ("requirements.txt", "# none\n")):
-            info = tarfile.TarInfo(file)
-            info.size = len(text.encode())
-            archive.addfile(info, io.BytesIO(text.encode()))
-    return path
+    return tar_gz({"test.py": script, "requirements.txt": "# none\n"})
 
 
 def params_of(name: str) -> dict[str, Any]:
@@ -137,7 +130,7 @@ def test_every_script_gets_its_status_and_hurts_no_other(tmp_path: Path) -> None
             client.register_function(
                 "bare",
                 name,
-                package(tmp_path, name, case.script),
+                package(case.script),
                 env={"COLOUR": "blue"},
                 **dict(case.options),
             )

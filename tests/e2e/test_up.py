@@ -157,28 +157,6 @@ def test_a_token_is_asked_for_and_is_on_no_command_line(tmp_path: Path) -> None:
         assert hive.end() == 0
 
 
-def test_the_thin_commands_against_the_real_thing(tmp_path: Path) -> None:
-    with up(tmp_path / "data") as hive:
-        at = ("--url", hive.url)
-        assert skep("runtime", "register", "python", *at).stdout == "pythonruntime\n"
-        archive = str(Path(__file__).parents[2] / "runtimes/python/dice/python.tar.gz")
-        register = ("function", "register", "dice", archive, "--runtime", "pythonruntime")
-        assert skep(*register, *at).returncode == 0
-        rolled = skep("invoke", "dice", '{"roll": "4d6"}', *at)
-        assert (rolled.returncode, rolled.stderr) == (0, "")
-        assert rolled.stdout.startswith("[")
-        bad = skep("invoke", "dice", '{"roll": "nonsense"}', *at)
-        assert bad.returncode == 1
-        assert "ended FAILED" in bad.stderr
-        number = skep("invoke", "dice", '{"roll": "1d6"}', "--async", *at).stdout.strip()
-        assert f"callNum          {number}" in skep("call", "show", number, *at).stdout
-        assert skep("call", "logs", number, *at).returncode == 0
-        assert skep("invoke", "nobody", *at).returncode == 2
-        assert "node1" in skep("worker", "list", *at).stdout
-        assert hive.end() == 0
-    assert skep("worker", "list", *at).returncode == 3
-
-
 def _worker_pids(client: Client) -> list[int]:
     try:
         return [worker["pid"] for worker in client.workers() if worker["state"] == "up"]

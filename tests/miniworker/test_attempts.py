@@ -9,17 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from miniworker import agent
-from miniworker.attempts import (
-    HEARTBEAT_S,
-    KILL_S,
-    RELOAD_S,
-    Action,
-    Attempts,
-    Destroy,
-    Hand,
-    KillAttempt,
-    Tell,
-)
+from miniworker.actions import Action, Destroy, Hand, KillAttempt, Tell
+from miniworker.attempts import HEARTBEAT_S, KILL_S, RELOAD_S, Attempts
 from wire import jobs
 from wire.errors import ProtocolError
 from wire.models import Fault, Reason, Status

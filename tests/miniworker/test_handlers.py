@@ -26,6 +26,7 @@ def main(*args, **kwargs):
 def give(value): return value
 def environment(): return {k: os.environ.get(k) for k in
     ("SKEP_CALL", "SKEP_FUNCTION", "SKEP_REVISION", "SKEP_DEADLINE_MS", "MINE", "SKEP_PARAMS")}
+def traced(): return [os.environ.get(k) for k in ("TRACEPARENT", "TRACESTATE", "SKEP_CALL")]
 def from_stdin(deed, pad):
     read = json.load(sys.stdin)
     os.lseek(0, 0, os.SEEK_SET)
@@ -335,18 +336,24 @@ def test_the_environment_of_a_call(rig: Rig, isolation: str) -> None:
 
 
 @ISOLATIONS
+def test_a_trace_is_of_its_own_call_alone(rig: Rig, isolation: str) -> None:
+    """A call whose caller names no trace must not go on with that of the call before."""
+    mini = handler(rig, "hello.traced", env={"TRACESTATE": "its own"}, isolation=isolation)
+    for call, (parent, state) in enumerate((("a", ""), ("", ""), ("b", "x=1"), ("", "")), 1):
+        job = jobs.Job(
+            call=call, attempt=1, timeout_ms=9000, traceparent=parent, tracestate=state
+        )
+        mini.send(job, b"{}")
+        assert json.loads(mini.done()[1]) == [parent or None, state or "its own", str(call)]
+
+
+@ISOLATIONS
 def test_params_are_on_stdin_too(rig: Rig, isolation: str) -> None:
     """Whatever the call before did to stdin, read half of it or closed it."""
     mini = handler(rig, "hello.from_stdin", isolation=isolation)
     sizes = (10, 70_000, 3, 9_000)
-    for deed in (
-        "nothing",
-        "read a little",
-        "close",
-        "close the descriptor",
-        "replace",
-        "nothing",
-    ):
+    deeds = ("nothing", "read a little", "close", "close the descriptor", "replace", "nothing")
+    for deed in deeds:
         for size in sizes:
             params = {"deed": deed, "pad": "x" * size}
             read, child, told = json.loads(mini.call(json.dumps(params).encode())[1])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from miniworker.processes import descendants
-from tests.conftest import eventually
-from tests.miniworker.rig import Rig, gone, spec
+from tests.conftest import children, eventually
+from tests.miniworker.rig import Rig, argv, gone, open_folder, probe, spec
 from wire import jobs
 from wire.models import Fault, Status
 
@@ -411,6 +411,27 @@ def test_the_zygote_killed_takes_all_with_it(found: dict[str, Any]) -> None:
     # The next one removes what is left of a container, before any test looks for it.
     with Rig(found["settings"], driver=found["driver"]) as rig:
         rig.check()
+
+
+def test_a_bwrap_killed_before_it_holds_what_it_forked_takes_that_with_it(
+    tmp_path: Path,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may make the namespace around bwrap")
+    settings = probe(open_folder(tmp_path), "bubblewrap")["settings"]
+    # As bwrap at the moment between its fork and its child's being bound to it.
+    bwrap = tmp_path / "bwrap"
+    bwrap.write_text("#!/bin/sh\nsleep 1000 &\nwait\n")
+    bwrap.chmod(0o755)
+    with Rig(settings | {"bwrap": str(bwrap)}) as rig:
+        mini = rig.spawn()
+        mini.send(jobs.Specialise(spec=spec(), bundle=str(rig.bundle({}))))
+        eventually(lambda: any(argv(p)[0] == "sleep" for p in descendants(mini.pid)))
+        below = descendants(rig.zygote.pid)
+        rig.zygote.kill()
+        eventually(lambda: not below & children())
+        rig.zygote.wait()
+        rig.zygote.returncode = 0
 
 
 # --- what it confines ---------------------------------------------------------------------

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
-import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,8 +23,9 @@ from skep import (
     UnknownFunction,
     UnknownRuntime,
 )
-from tests.conftest import eventually
-from tests.e2e.harness import Up, up
+from tests.conftest import children, eventually
+from tests.e2e.harness import Up, assert_gone, up
+from tests.packing import tar_gz
 from tests.skep.both import made
 
 RUNTIME = {"image": "pythonruntime", "path": "/ws", "run": "python3 test.py", "name": "bare"}
@@ -37,24 +36,27 @@ BYTES = "import sys; sys.stdout.buffer.write(bytes([0, 255]))"
 
 
 def pack(script: str) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        info = tarfile.TarInfo("test.py")
-        info.size = len(script)
-        archive.addfile(info, io.BytesIO(script.encode()))
-    return buffer.getvalue()
+    return tar_gz({"test.py": script})
 
 
-@pytest.fixture
-def hive(tmp_path: Path) -> Iterator[Up]:
-    """A running skep with four functions."""
-    with up(tmp_path / "data", "--slots", "6") as running:
+@pytest.fixture(autouse=True)
+def nothing_outlives(hive: Up) -> None:
+    """Sandboxes of the installation come and go during a test; its end proves that all went."""
+
+
+@pytest.fixture(scope="module")
+def hive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A running skep with four functions; all of it is gone at the end."""
+    before = children()
+    data = tmp_path_factory.mktemp("real") / "data"
+    with up(data, "--slots", "6") as running:
         with Client(running.url) as client:
             client.register_runtime(RUNTIME)
             scripts = {"echo": ECHO, "sleep": SLEEP, "raise": RAISE, "bytes": BYTES}
             for name, script in scripts.items():
                 client.register_function("bare", name, pack(script), timeout=60)
         yield running
+    assert_gone(data, before)
 
 
 @pytest.fixture
@@ -64,15 +66,15 @@ def client(kind: str, hive: Up) -> Iterator[Any]:
         yield made_client
 
 
-def test_calls(client: Any) -> None:
+def test_calls(client: Any, kind: str) -> None:
     values_failures_and_logs(client)
     map_of_many(client)
     a_call_is_waited_for_cancelled_and_found_again(client)
-    the_same_key_answers_the_first_call_again(client)
+    the_same_key_answers_the_first_call_again(client, kind)
 
 
-def test_the_catalogue_and_the_platform(client: Any, tmp_path: Path) -> None:
-    functions_and_runtimes_through_their_lives(client, tmp_path)
+def test_the_catalogue_and_the_platform(client: Any, kind: str, tmp_path: Path) -> None:
+    functions_and_runtimes_through_their_lives(client, kind, tmp_path)
     what_is_refused(client)
     the_platform_shows_itself(client)
 
@@ -104,22 +106,22 @@ def a_call_is_waited_for_cancelled_and_found_again(client: Any) -> None:
     assert not handle.cancel() or handle.record["status"] == "CANCELLED"
 
 
-def the_same_key_answers_the_first_call_again(client: Any) -> None:
-    echo = client.function("echo", idempotency_key="key")
+def the_same_key_answers_the_first_call_again(client: Any, kind: str) -> None:
+    echo = client.function("echo", idempotency_key=f"key-{kind}")
     first, second = echo.submit(1), echo.submit(1)
     assert first.number == second.number
     assert echo.invoke(1) == "1"
     with pytest.raises(Conflict):
         echo.submit(2)
-    many = client.function("echo", idempotency_key="many")
+    many = client.function("echo", idempotency_key=f"many-{kind}")
     assert list(many.map("ab")) == list(many.map("ab")) == ['"a"', '"b"']
     newest = next(iter(client.iter_calls(order="desc", limit=1)))["callNum"]
     assert list(many.map("ab")) == ['"a"', '"b"']
     assert next(iter(client.iter_calls(order="desc", limit=1)))["callNum"] == newest
 
 
-def functions_and_runtimes_through_their_lives(client: Any, tmp_path: Path) -> None:
-    name, runtime = "life", "rt"
+def functions_and_runtimes_through_their_lives(client: Any, kind: str, tmp_path: Path) -> None:
+    name, runtime = f"life-{kind}", f"rt-{kind}"
     assert client.register_runtime({**RUNTIME, "name": runtime})["name"] == runtime
     assert client.runtime(runtime)["path"] == "/ws"
     package = tmp_path / "one.tar.gz"

@@ -134,3 +134,57 @@ def test_a_process_writes_them_to_stderr(form: str) -> None:
         assert json.loads(only)["message"] == "one\ntwo"
     else:
         assert only.endswith("INFO    dbnode.main: one\\ntwo")
+
+
+STRAYS = """
+import asyncio, threading, warnings
+from wire.process import Started, run
+
+class Fails:
+    def __del__(self):
+        raise ValueError("in __del__")
+
+def fails():
+    raise ValueError("in a thread")
+
+async def forgotten():
+    raise ValueError("in a task")
+
+async def main(stop):
+    warnings.warn("of a library\\n{}")
+    Fails()
+    thread = threading.Thread(target=fails)
+    thread.start()
+    thread.join()
+    task = asyncio.create_task(forgotten())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del task
+    raise ValueError("at the end")
+
+run(main, Started(process="dbnode", node="dbnode", log_format=%r))
+"""
+ENDS = ("of a library", "in __del__", "in a thread", "in a task", "at the end")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_python_itself_has_to_say_is_a_line_too(form: str) -> None:
+    """Warnings of libraries, and errors that nobody caught, wherever they come from."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", STRAYS % form],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT)},
+        timeout=30,
+    )
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    if form == "text":
+        assert all(re.match(r"\d{4}-\S+Z [A-Z]+ +|    \| ", one) for one in lines), done.stderr
+        return
+    said = [json.loads(one) for one in lines]
+    assert all(one["node"] == "dbnode" and one["call"] is None for one in said)
+    told = [one["message"] + one.get("error", "") for one in said]
+    for end, one in zip(ENDS, told, strict=True):
+        assert end in one

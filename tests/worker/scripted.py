@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, TypeVar
 import zmq
 
 from tests.conftest import soon
+from tests.packing import zipped
 from wire import messages as m
 from wire import sockets
 from wire.codec import FRAMES, Message, encode
@@ -29,10 +28,7 @@ EPOCH = "store-1"
 
 
 def package(content: bytes = b"print(1)") -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("test.py"), content)
-    return file.getvalue()
+    return zipped({"test.py": content})
 
 
 def items(

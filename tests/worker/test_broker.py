@@ -26,7 +26,7 @@ from worker.partings import MAX_KEYS, Partings
 from worker.placing import CANCEL_S, OVERDUE_S
 from worker.pool import STOP_S, Pool, PoolSettings, Stage
 from worker.setbacks import FIRST_S, Setbacks
-from worker.speed import LONG_HEAD_S
+from worker.speed import LONG_HEAD_S, Speeds
 
 SPEC = Spec(
     function=Function(function_name="f", runtime_name="r", revision=1),
@@ -352,6 +352,18 @@ def test_partings_are_bounded() -> None:
     assert repr(partings) == f"<Partings of {MAX_KEYS} keys>"
 
 
+def test_speeds_are_bounded() -> None:
+    speeds = Speeds()
+    slow = outcome(5.0, Status.TIMEOUT)
+    for n in range(MAX_KEYS + 5):
+        speeds.saw(f"default/f{n}@1.1", slow if n == 7 else outcome(0.1))
+        speeds.saw(KEY, outcome(0.1))
+    assert len(speeds) == MAX_KEYS
+    assert speeds.held(KEY) > 1
+    # What was forgotten is as if it had never run; what timed out is remembered longer.
+    assert speeds.held("default/f0@1.1") == speeds.held("default/f7@1.1") == 1
+
+
 def making(scene: Scene, id_: Id) -> str:
     """PREPARE on a node on which a package takes 2 s, an installer 3 s, a start 1 s."""
     begin = scene.now
@@ -528,6 +540,17 @@ def test_last_words_of_a_dying_miniworker_count() -> None:
     (end,) = of(scene.done(box, (1, 1)), act.End)
     assert end.outcome.status is Status.DONE
     assert not of(scene.broker.exited(box, "ended", scene.now), act.End)
+
+
+def test_whose_fault_it_was_is_heard_though_the_end_was_seen_first() -> None:
+    scene = Scene()
+    box = of(scene.broker.prepare((1, 1), KEY, scene.now), act.Spawn)[0].sandbox
+    scene.broker.dying(box, scene.now)
+    orders = scene.broker.broken(box, Fault.FUNCTION, WHY, scene.now, "no such module")
+    said = act.SayReturned((1, 1), Fault.FUNCTION, WHY, "no such module", owed=False)
+    assert of(orders, act.SayReturned) == [said]
+    assert of(scene.broker.exited(box, "it ended", scene.now), act.SayReturned) == []
+    assert not scene.broker.book.all
 
 
 def test_what_was_sent_before_a_sandbox_broke_had_not_begun() -> None:

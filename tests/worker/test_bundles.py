@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-import io
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import soon
+from tests.packing import zipped
 from wire.jobs import Built
 from wire.models import Fault, Function, Package, Reason, Runtime, Spec
 from worker.bundles import Bundles
@@ -64,11 +63,7 @@ class Node:
 
     def spec(self, name: str, requirements: str = "tiny\n", dependencies: str = PIP) -> Spec:
         """Return a function whose package holds its name, with its package at hand."""
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("test.py", name)
-            archive.writestr("requirements.txt", requirements)
-        data = file.getvalue()
+        data = zipped({"test.py": name, "requirements.txt": requirements})
         sha256 = hashlib.sha256(data).hexdigest()
         (self.folder.packages / sha256).write_bytes(data)
         package = Package(sha256=sha256, size=len(data), originalname="p.zip")
@@ -340,4 +335,26 @@ async def test_many_layers_at_once_wait_for_no_place_to_build(tmp_path: Path) ->
         specs = [n.spec(f"f{i}", f"r{i % 3}\n") for i in range(9)]
         await asyncio.gather(*(n.bundles.acquire(s.key, s) for s in specs))
         assert len(n.installed) == 3
+        await n.bundles.close()
+
+
+async def test_a_marker_that_says_nothing_is_none(tmp_path: Path) -> None:
+    with node(tmp_path) as n:
+        await n.bundles.acquire("a", n.spec("one"))
+        for marker in n.folder.whole.iterdir():
+            marker.write_bytes(b"")
+        await n.bundles.close()
+    with node(tmp_path) as n:
+        bundle = await n.bundles.acquire("a", n.spec("one"))
+        assert (bundle / "test.py").read_text() == "one"
+        assert len(n.installed) == 1
+        await n.bundles.close()
+
+
+async def test_whatever_goes_wrong_whoever_asked_is_answered(tmp_path: Path) -> None:
+    with node(tmp_path) as n:
+        (n.folder.whole / "stray").write_bytes(b"what nobody foresaw")
+        with pytest.raises(NoBundle) as caught:
+            await n.bundles.acquire("a", n.spec("one"))
+        assert (caught.value.fault, caught.value.reason.code) == (Fault.NODE, "no_sandbox")
         await n.bundles.close()

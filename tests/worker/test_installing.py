@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from tests.conftest import soon
 from tests.index import Index, certificate, index, wheel
+from tests.packing import zipped
 from tests.worker.scripted import ScriptedApi, Worker, items, node
 from wire import messages as m
 from wire.models import Fault, Item, Spec
@@ -32,11 +31,7 @@ def no_settings_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def package(code: str = CODE, requirements: str = "tiny==1.0\n") -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, text in (("test.py", code), ("requirements.txt", requirements)):
-            archive.writestr(zipfile.ZipInfo(name), text)
-    return file.getvalue()
+    return zipped({"test.py": code, "requirements.txt": requirements})
 
 
 def spec_of(api: ScriptedApi, data: bytes, dependencies: str = PIP) -> Spec:
@@ -262,13 +257,11 @@ def node_with_environment(data: Path, **variables: str) -> Iterator[tuple[Script
 
 
 async def test_wheels_in_the_package_need_no_network(tmp_path: Path) -> None:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("test.py", CODE)
-        archive.writestr("requirements.txt", "--no-index\n--find-links wheels\ntiny==1.0\n")
-        name = "wheels/tiny-1.0-py3-none-any.whl"
-        archive.writestr(name, wheel("tiny", "1.0", {"tiny.py": "VALUE = 42"}))
-    data = file.getvalue()
+    data = zipped({
+        "test.py": CODE,
+        "requirements.txt": "--no-index\n--find-links wheels\ntiny==1.0\n",
+        "wheels/tiny-1.0-py3-none-any.whl": wheel("tiny", "1.0", {"tiny.py": "VALUE = 42"}),
+    })  # fmt: skip
     with process_node(tmp_path / "d") as (api, _):
         api.packages[hashlib.sha256(data).hexdigest()] = data
         await api.welcome(*catalogue(("one", data)))
