@@ -21,10 +21,11 @@ from wire.messages import INLINE_BYTES, ColdBecause, Outcome, Start
 from wire.models import Fault, Function, Reason, Runtime, Spec, Status
 from worker import actions as act
 from worker.actions import Action, Id
+from worker.boxes import Stage
 from worker.broker import Broker
 from worker.partings import MAX_KEYS, Partings
 from worker.placing import CANCEL_S, OVERDUE_S
-from worker.pool import STOP_S, Pool, PoolSettings, Stage
+from worker.pool import STOP_S, Pool, PoolSettings
 from worker.speed import LONG_HEAD_S
 
 SPEC = Spec(
