@@ -49,6 +49,8 @@ class Keeping:
         for wish in self._missing(now):
             if self._making() >= PARALLEL:
                 break
+            if wish.stand_in is not None and self._pool.has_generics:
+                continue
             room = self._pool.room(now)
             if room is None:
                 break

@@ -79,6 +79,14 @@ class Pool:
         """Return how many sandboxes there are that nobody told to leave."""
         return sum(1 for box in self.sandboxes.values() if box.stage is not Stage.STOPPING)
 
+    @property
+    def has_generics(self) -> bool:
+        """Return whether there are as many generic ones, of all kinds, as may be."""
+        # The other half is for functions: else none would stay warm after its call.
+        most = max(1, self._settings.max_warm // 2)
+        living = self.sandboxes.values()
+        return sum(b.is_generic and b.stage is not Stage.STOPPING for b in living) >= most
+
     def alive_of(self, key: str) -> int:
         """Return how many of a key there are that nobody told to leave."""
         return sum(1 for box in self._all_of(key))
@@ -124,7 +132,7 @@ class Pool:
         if self.alive() < self._settings.max_warm:
             return []
         free = [box for box in self.resting.oldest() if not self.is_kept(box)]
-        return self._leave(min(free, key=_since), now) if free else None
+        return self._leave(min(free, key=lambda b: b.since), now) if free else None
 
     def take(self, key: str, now: float) -> Sandbox | None:
         """Return an idle sandbox of this key, the one used last; it is BUSY from here on."""
@@ -290,7 +298,3 @@ class Pool:
     def _has_died(self, box: Sandbox) -> None:
         if not box.is_generic:
             self._partings.left(box.key, ColdBecause.DIED)
-
-
-def _since(box: Sandbox) -> float:
-    return box.since

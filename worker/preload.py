@@ -77,6 +77,9 @@ class Preload:
             function = spec.function
             default = 1 if self._policy_of(function) == "function" else 0
             least = default if function.min_warm is None else function.min_warm
+            if function.max_warm is not None:
+                # What would leave at once is not made.
+                least = min(least, function.max_warm)
             yield Wish(spec.key, least)
 
     def _generics(self) -> Iterator[Wish]:

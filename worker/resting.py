@@ -27,9 +27,8 @@ class Resting:
 
     def generics(self) -> dict[str, int]:
         """Return how many generic ones wait, by runtime."""
-        return Counter(
-            box.stand_in.runtime.name for box in self if box.is_generic and box.stand_in
-        )
+        generic = (box.stand_in for box in self if box.is_generic)
+        return Counter(spec.runtime.name for spec in generic if spec)
 
     def of(self, key: str) -> int:
         """Return how many of a key wait."""
