@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, rule
 
-from tests.worker.test_broker import SPEC, Scene, of, outcome, start_of
+from tests.worker.test_broker import SPEC, BrokerMachine, Scene, of, outcome, start_of
 from wire.messages import Catalogue, ColdBecause
 from wire.models import Fault, Function, Item, Reason, Runtime
 from worker import actions as act
 from worker import memory
 from worker.actions import Action
-from worker.boxes import Stage
+from worker.boxes import MAKING, Sandbox, Stage
 from worker.broker import Broker
 from worker.catalogue import Replica
 from worker.keeping import FIRST_S, PARALLEL
@@ -550,3 +552,78 @@ def test_a_wish_of_a_kind_says_how_it_is_made() -> None:
     assert wish.stand_in is not None
     assert wish.key == kind(wish.stand_in)
     assert (start_of((1, 1)).key, outcome().made) == ("default/f@1.1", None)
+
+
+class PreloadMachine(BrokerMachine):
+    """The same in any order with generic sandboxes, wishes, and memory that comes and goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        functions = [function("f"), function("g", min_warm=1), function("h", revision=2)]
+        self.preload = preload(runtime(), *functions, policy="runtime")
+        speeds = self.broker.speeds
+        self.broker = Broker(Pool(PoolSettings(max_warm=6, idle_s=5), self.preload), 3)
+        self.broker.speeds = speeds
+        self.specialised: set[str] = set()
+
+    def carry(self, orders: list[Action]) -> None:
+        for order in orders:
+            match order:
+                case act.WantBundle(box) if box in self.minis:
+                    assert self.told[box] == {"up", "bundle", "ready"}, "claimed too early"
+                    self.told[box] = {"up"}
+                case act.DropBundle(box) if box in self.minis:
+                    self.told[box] = {"up", "bundle", "ready"}
+                case act.Specialise(box):
+                    self.specialised.add(box)
+                case act.SendJob(box, id_):
+                    key = self.broker.book.all[id_].key
+                    assert self.broker.pool.sandboxes[box].key == key
+                    assert box in self.specialised
+            super().carry([order])
+            if isinstance(order, act.Spawn) and self._box(order.sandbox).is_generic:
+                self.told[order.sandbox] = {"bundle"}
+
+    def _box(self, name: str) -> Sandbox:
+        return self.broker.pool.sandboxes[name]
+
+    @rule(reading=st.sampled_from([EASY, TIGHT, CRITICAL]))
+    def memory_changes(self, reading: Reading) -> None:
+        self.carry(self.broker.pressed(reading, self.now))
+
+    @rule(least=st.integers(0, 2), name=st.sampled_from("fgh"), deleted=st.booleans())
+    def catalogue_changes(self, least: int, name: str, deleted: bool) -> None:
+        revision = 2 if name == "h" else 1
+        change = function(name, revision=revision, min_warm=least)
+        at = self.preload.replica.seq
+        self.preload.replica.apply(catalogue(change, after=at, deleted=deleted))
+
+    @rule(count=st.integers(1, 6))
+    def quiet(self, count: int) -> None:
+        """Nothing comes for a while: what should wait is made."""
+        for _ in range(count):
+            self.time_passes(0.1)
+            for box in [b for b in self.minis if "ready" not in self.told[b]]:
+                self.step(box)
+
+    @invariant()
+    def what_has_code_is_never_generic_again(self) -> None:
+        assert not any(
+            box.is_generic and box.name in self.specialised for box in self.broker.pool
+        )
+
+    @invariant()
+    def generic_ones_leave_room(self) -> None:
+        living = [box for box in self.broker.pool if box.stage is not Stage.STOPPING]
+        # One that came back from a claim may be one too many until it is claimed again.
+        claims = sum(box.is_claimed for box in living)
+        assert sum(box.is_generic for box in living) <= 3 + self.broker.slots + claims
+        assert all(not box.queue for box in living if box.is_generic)
+
+    @invariant()
+    def nothing_is_made_ahead_of_a_waiting_call(self) -> None:
+        making = [box for box in self.broker.pool if box.is_ahead and box.stage in MAKING]
+        assert len(making) <= PARALLEL
+
+
+TestPreload = PreloadMachine.TestCase
