@@ -13,22 +13,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from miniworker import kernel, layout, processes, rlimits
-from miniworker.building import PIPE_VARIABLE
-from miniworker.sandbox import SOCKET_NAME, NoSandbox, Plan
+from miniworker import kernel, layout, ownership, passing, processes, rlimits
+from miniworker.sandbox import COMMANDS_BY_PYTHON, SOCKET_NAME, Plan, no_agent
 from miniworker.tools import AGENTS
-from miniworker.watching import PIPE_NAME
-
-#: Agents whose part the python agent's command mode takes while they have no file.
-COMMANDS_BY_PYTHON: Final = frozenset({"python", "none", "node", "php", "shell"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class ConfinedSandbox:
     """One confined process and what comes of it."""
 
+    is_left = False
+
     def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
         self._plan = plan
         self._settings = msgspec.convert(dict(settings), Settings)
@@ -62,11 +57,9 @@ class ConfinedSandbox:
         self._pid: int | None = None
         self._uid = self._own_uid()
         self._places = self._find_places()
-        self.env: Mapping[str, str] = {**plan.env, **layout.environment(self._places)}
-        if plan.build:
-            pipe = f"{self._places.sockets}/{PIPE_NAME}"
-            self.env = {**self.env, PIPE_VARIABLE: pipe}
-        self._extra = _files_named(plan.env)
+        given = passing.to_build(plan, self._places.sockets)
+        self.env: Mapping[str, str] = given | layout.environment(self._places)
+        self._extra = tuple(f for f in passing.files_named(plan.env) if layout.needs_bind(f))
 
     def __repr__(self) -> str:
         return f"<ConfinedSandbox by {self._settings.level}, pid {self._pid}, uid {self._uid}>"
@@ -85,8 +78,7 @@ class ConfinedSandbox:
         """Fork; the child confines itself and becomes the agent."""
         name = self._plan.spec.runtime.agent
         if name not in COMMANDS_BY_PYTHON and not self._has_agent(name):
-            hint = f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names"
-            raise NoSandbox(f"this node has no agent {name!r}", hint=hint)
+            raise no_agent(name, f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names")
         self._make_folders()
         kernel.adopt_orphans()
         if self._makes_namespaces:
@@ -129,7 +121,7 @@ class ConfinedSandbox:
         for name in ("work", "tmp", "root"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
         if self._plan.build:
-            _give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
+            ownership.give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
 
     # --- before the fork ---------------------------------------------------------------
 
@@ -171,7 +163,7 @@ class ConfinedSandbox:
             for name in ("work", "tmp"):
                 os.chown(self._folder / name, self._uid, self._uid)
             if self._plan.build:
-                _give(self._plan.bundle, self._uid, self._uid)
+                ownership.give(self._plan.bundle, self._uid, self._uid)
 
     # --- in the child ------------------------------------------------------------------
 
@@ -250,27 +242,3 @@ def drop(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-
-
-def _files_named(env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files and folders that passed-on settings name, to be shown to a build."""
-    words = dict.fromkeys(word for value in env.values() for word in value.split())
-    return tuple(w for w in words if w.startswith("/") and layout.needs_bind(w))
-
-
-def _give(top: Path, uid: int, gid: int, *, seal: bool = False) -> None:
-    """Change the owner of a tree without following links; sealed, nobody can write it."""
-    _give_one(top, uid, gid, seal=seal)
-    for folder, folders, files in os.walk(top):
-        for name in (*folders, *files):
-            _give_one(Path(folder, name), uid, gid, seal=seal)
-
-
-def _give_one(path: Path, uid: int, gid: int, *, seal: bool) -> None:
-    mode = path.lstat().st_mode
-    if seal and not stat.S_ISDIR(mode) and not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-        path.unlink()
-        return
-    os.lchown(path, uid, gid)
-    if seal and not stat.S_ISLNK(mode):
-        path.chmod(0o755 if stat.S_ISDIR(mode) or mode & 0o100 else 0o644)

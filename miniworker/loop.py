@@ -11,18 +11,20 @@ import os
 import select
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import zmq
 
-from miniworker import agent, confined, fake
+from miniworker import agent, drivers
 from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Tell
 from miniworker.builder import Builder
 from miniworker.handed import Handed
 from miniworker.opening import Opened, meet, open_sandbox, specialise
-from miniworker.sandbox import Driver, NoSandbox, Plan
+from miniworker.sandbox import NoSandbox, Plan
 from wire import jobs
 from wire.about import about
 from wire.codec import FRAMES, Message, encode
@@ -34,10 +36,8 @@ log = logging.getLogger(__name__)
 
 #: At its end a miniworker waits this long for its last words to be read.
 LINGER_MS: Final = 1000
-DRIVERS: Final[Mapping[str, Driver]] = {
-    "process": confined.ConfinedSandbox,
-    "fake": fake.FakeSandbox,
-}
+#: The exit status that asks the zygote to sweep.
+LEFT_BEHIND: Final = 3
 
 
 class Miniworker:
@@ -57,6 +57,8 @@ class Miniworker:
         #: Set while the bundle is built: the one attempt is the dependencies command.
         self._building: Builder | None = None
         self._ended = False
+        #: Set if something is left that the zygote has to sweep.
+        self.is_left = False
 
     def __repr__(self) -> str:
         return f"<Miniworker {self._spawn.miniworker}, {self._opened!r}, {self._attempts!r}>"
@@ -174,9 +176,9 @@ class Miniworker:
         try:
             if self._opened is not None:
                 raise _has_one()
-            self._opened = meet(
-                DRIVERS[self._spawn.driver], plan, self._spawn.settings, self._limits
-            )
+            driver = drivers.driver(self._spawn.driver)
+            with self._noting_what_is_left():
+                self._opened = meet(driver, plan, self._spawn.settings, self._limits)
         except NoSandbox as error:
             self._break(error)
             return
@@ -196,7 +198,8 @@ class Miniworker:
         # Until it is ready its words are not those of a call; the loop hears it after that.
         self._opened = None
         self._ignore(opened)
-        specialise(opened, plan, run, self._limits)
+        with self._noting_what_is_left():
+            specialise(opened, plan, run, self._limits)
         self._opened = opened
         self._listen(opened)
 
@@ -225,9 +228,18 @@ class Miniworker:
 
     def _open(self, plan: Plan, run: str) -> None:
         self._begin(plan)
-        driver, settings = DRIVERS[self._spawn.driver], self._spawn.settings
-        self._opened = open_sandbox(driver, plan, settings, run, self._limits)
+        driver, settings = drivers.driver(self._spawn.driver), self._spawn.settings
+        with self._noting_what_is_left():
+            self._opened = open_sandbox(driver, plan, settings, run, self._limits)
         self._listen(self._opened)
+
+    @contextmanager
+    def _noting_what_is_left(self) -> Iterator[None]:
+        try:
+            yield
+        except NoSandbox as error:
+            self.is_left = error.is_left
+            raise
 
     def _listen(self, opened: Opened) -> None:
         for channel in (opened.control, opened.data):
@@ -267,13 +279,21 @@ class Miniworker:
         now = time.monotonic()
         match message:
             case agent.Result():
-                self._do(self._attempts.result(message, body, now))
+                self._do(self._attempts.result(self._judged(message), body, now))
             case agent.Exit():
                 self._do(self._attempts.exited(message, body, now))
             case agent.Ready():
                 self._do(self._attempts.ready(now))
             case _:
                 raise ProtocolError(f"the agent said {type(message).__name__} out of turn")
+
+    def _judged(self, result: agent.Result) -> agent.Result:
+        """Name the cause that the agent cannot see: the kernel killed for want of memory."""
+        # Asked after every call, so that the kill of a child is not the next call's.
+        killed = self._opened is not None and self._opened.sandbox.out_of_memory()
+        if not killed or result.status != "FAILED":
+            return result
+        return msgspec.structs.replace(result, status="OOM", code="oom")
 
     def _lost(self) -> None:
         """Answer for a sandbox that ended, or that had to be killed."""
@@ -345,7 +365,9 @@ class Miniworker:
         if opened is None:
             return False
         self._ignore(opened)
-        return opened.close()
+        oom = opened.close()
+        self.is_left = opened.sandbox.is_left
+        return oom
 
     def _end(self) -> None:
         self._close()
@@ -373,4 +395,4 @@ def run(spawn: jobs.Spawn, handed: Handed) -> int:
     except Exception:
         log.exception("%r failed", miniworker, extra=miniworker.about)
         return 1
-    return 0
+    return LEFT_BEHIND if miniworker.is_left else 0

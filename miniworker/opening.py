@@ -81,8 +81,9 @@ def specialise(opened: Opened, plan: Plan, run: str, limits: agent.Limits) -> No
     try:
         _check_entry(plan)
         opened.sandbox.adopt(plan)
-    except NoSandbox:
+    except NoSandbox as error:
         opened.close()
+        error.is_left = opened.sandbox.is_left
         raise
     _put_in(opened, plan, run, limits)
 
@@ -92,7 +93,11 @@ def _meet(sandbox: Sandbox, plan: Plan, limits: agent.Limits) -> Opened:
     try:
         sandbox.start()
         control, data = listener.accept(sandbox)
-    except (NoSandbox, OSError):
+    except NoSandbox as error:
+        _end(sandbox)
+        error.is_left = sandbox.is_left
+        raise
+    except OSError:
         _end(sandbox)
         raise
     finally:
@@ -101,7 +106,11 @@ def _meet(sandbox: Sandbox, plan: Plan, limits: agent.Limits) -> Opened:
     opened = Opened(sandbox=sandbox, control=control, data=data, mark=mark, marks=False)
     try:
         opened.marks = meeting.greet(control, sandbox)
-    except (NoSandbox, OSError):
+    except NoSandbox as error:
+        opened.close()
+        error.is_left = sandbox.is_left
+        raise
+    except OSError:
         opened.close()
         raise
     return opened
@@ -114,9 +123,10 @@ def _put_in(opened: Opened, plan: Plan, run: str, limits: agent.Limits) -> None:
     mark = opened.mark if opened.marks else None
     try:
         meeting.agree(opened.control, init, mark, opened.sandbox)
-    except NoSandbox:
-        opened.close()
-        raise
+    except NoSandbox as error:
+        known = _no_room(plan, error.log) if opened.close() and not plan.build else error
+        known.is_left = opened.sandbox.is_left
+        raise known from error.__cause__
     except OSError as error:
         opened.close()
         raise _explained(error) from error
@@ -126,6 +136,18 @@ def _put_in(opened: Opened, plan: Plan, run: str, limits: agent.Limits) -> None:
 def _explained(error: OSError) -> NoSandbox:
     code = "no_space" if error.errno in NO_SPACE else "no_sandbox"
     return NoSandbox(f"the sandbox could not be made: {error}", code=code)
+
+
+def _no_room(plan: Plan, log: str) -> NoSandbox:
+    """Return why a function cannot be loaded for which the kernel had to kill."""
+    limit = plan.spec.function.memory
+    return NoSandbox(
+        f"it reached its memory limit of {limit} MiB while it was loaded",
+        hint="raise memory",
+        fault=Fault.FUNCTION,
+        code="oom",
+        log=log,
+    )
 
 
 def _check_entry(plan: Plan) -> None:

@@ -17,6 +17,8 @@ class Stage(enum.Enum):
 
     #: Its miniworker is being forked, or its bundle is on its way.
     STARTING = "starting"
+    #: It has all it needs, and waits for its turn to be made.
+    QUEUED = "queued"
     SPECIALISING = "specialising"
     IDLE = "idle"
     #: An attempt has it, running or waiting for START.
@@ -24,7 +26,7 @@ class Stage(enum.Enum):
     STOPPING = "stopping"
 
 
-MAKING: Final = (Stage.STARTING, Stage.SPECIALISING)
+MAKING: Final = (Stage.STARTING, Stage.QUEUED, Stage.SPECIALISING)
 
 
 @dataclass(slots=True)
@@ -71,6 +73,16 @@ class Sandbox:
         """Go to a stage; its clock begins."""
         self.stage = stage
         self.since = now
+
+    def has_its_turn(self, now: float) -> None:
+        """Be made from here on; what it waited for that was no part of the making."""
+        if now > self.since:
+            forked = max((step.end for step in self.steps), default=self.since)
+            self.steps += [
+                Step("sandbox", forked, self.since),
+                Step("turn", self.since, now),
+            ]
+        self.enter(Stage.SPECIALISING, now)
 
     def made(self, begin: float, end: float) -> Made:
         """Return what the making took between an attempt's coming and its START."""

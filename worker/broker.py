@@ -170,7 +170,8 @@ class Broker(Placing):
             return []
         self.pool.made(box, load_ms, now)
         self.keeping.went_well(box)
-        return self._free(box, now, made=True)
+        self.setbacks.went_well()
+        return self._free(box, now, made=True) + self._begin(now)
 
     def returned(self, name: str, id_: Id, now: float) -> list[Action]:
         """A miniworker never began an attempt that it was given."""
@@ -210,9 +211,11 @@ class Broker(Placing):
             if one.sent:
                 orders += self._finish(one, act.SayReturned(one.id, owed=True), now)
         orders += self._displaced(box, now)
-        if was_making:
-            orders += self._uncovered(box.key, fault, reason, log, now)
-        return orders
+        if was_making and box.is_claimed and fault is Fault.NODE:
+            orders += self._covered_again(box.key, now)
+        elif was_making and not box.is_generic:
+            orders += self._not_made(box.key, fault, reason, log, now)
+        return orders + self._begin(now)
 
     def dying(self, name: str, now: float) -> list[Action]:
         """A miniworker has ended, but what it said last may not have been read yet."""
@@ -242,10 +245,10 @@ class Broker(Placing):
         orders += self._displaced(box, now)
         if was_making and box.is_claimed:
             orders += self._covered_again(box.key, now)
-        elif was_making:
+        elif was_making and not box.is_generic:
             reason = Reason(code="no_sandbox", message=f"no sandbox could be made: {why}")
-            orders += self._uncovered(box.key, Fault.NODE, reason, "", now)
-        return orders
+            orders += self._not_made(box.key, Fault.NODE, reason, "", now)
+        return orders + self._begin(now)
 
     def recall(self, now: float) -> list[Action]:
         """Take back what waits behind heads that turned out slow: others may be free."""
@@ -264,7 +267,7 @@ class Broker(Placing):
 
     def tick(self, now: float) -> list[Action]:
         """Kill what is overdue; let the pool age, and make what should wait."""
-        orders = self.pool.tick(now)
+        orders = self.pool.tick(now) + self._begin(now)
         if not self.is_draining:
             orders += self.keeping.due(now)
         for box in self.pool:

@@ -44,6 +44,8 @@ class PoolSettings:
     idle_s: float = 300.0
     #: From UP and bundle to READY.
     start_s: float = 60.0
+    #: Made at the same time; an engine that has to start many at once is slow with each.
+    starts: int = 4
 
 
 class Pool:
@@ -187,6 +189,25 @@ class Pool:
         loading = max(begin, now - load_ms / 1000)
         box.steps += [Step("sandbox", begin, loading), Step("load", loading, now)]
 
+    def queued(self) -> list[Sandbox]:
+        """Return those that wait for their turn to be made: those for calls come first."""
+        waiting = [box for box in self if box.stage is Stage.QUEUED]
+        return sorted(waiting, key=lambda box: box.is_ahead)
+
+    def begin(self, now: float) -> list[Action]:
+        """Have as many made of those that wait for it as may be at once."""
+        made = sum(1 for b in self if b.stage is Stage.SPECIALISING and not b.is_claimed)
+        actions: list[Action] = []
+        for box in self.queued()[: max(0, self._settings.starts - made)]:
+            if box.spec is None:
+                continue
+            box.has_its_turn(now)
+            if box.is_generic:
+                actions.append(Premake(box.name, box.spec))
+            else:
+                actions.append(Specialise(box.name, box.spec, box.bundle))
+        return actions
+
     def stop(
         self, box: Sandbox, now: float, because: ColdBecause | None = None
     ) -> list[Action]:
@@ -231,8 +252,10 @@ class Pool:
         return actions
 
     def _overdue(self, box: Sandbox) -> bool:
-        # Fetching and installing a bundle have limits of their own.
-        return box.stage in MAKING and not self._waits_for_bundle(box)
+        # Fetching and installing a bundle have limits of their own, and so have those that
+        # are made before it.
+        waits = box.stage is Stage.QUEUED or self._waits_for_bundle(box)
+        return box.stage in MAKING and not waits
 
     def _waits_for_bundle(self, box: Sandbox) -> bool:
         return box.up and not box.bundle and not box.is_generic
@@ -253,10 +276,12 @@ class Pool:
     def _specialise(self, box: Sandbox, now: float) -> list[Action]:
         if not (box.up and box.spec and box.stage is Stage.STARTING):
             return []
-        box.enter(Stage.SPECIALISING, now)
-        if box.is_generic:
-            return [Premake(box.name, box.spec)]
-        return [Specialise(box.name, box.spec, box.bundle)]
+        if box.is_claimed:
+            # Nothing has to be started for it, so it takes no turn.
+            box.enter(Stage.SPECIALISING, now)
+            return [Specialise(box.name, box.spec, box.bundle)]
+        box.enter(Stage.QUEUED, now)
+        return self.begin(now)
 
     def _new(self, key: str, now: float) -> Sandbox:
         self._made += 1

@@ -233,7 +233,7 @@ async def test_tight_memory_empties_the_pools_and_they_fill_again(tmp_path: Path
         name="n1", api=api.endpoint, pub=api.pub, slots=2, preload="runtime",
         pool=PoolSettings(max_warm=6),
     )  # fmt: skip
-    running = Node(settings, folder, "b" * 16, choose("fake", folder.root), memory)
+    running = Node(settings, folder, "b" * 16, choose("fake", folder, "b" * 16), memory)
     try:
         running.start()
         await joined(api, min_warm=1)
