@@ -33,7 +33,7 @@ def worker() -> None:
 @shared()
 @click.pass_context
 def list_(ctx: click.Context, quiet: bool) -> None:
-    """List the workers: state, calls, slots, warm and generic sandboxes, hits."""
+    """List the workers: calls, slots, what is warm, hits."""
     with connected(ctx) as (target, client):
         found = client.workers()
     if quiet:

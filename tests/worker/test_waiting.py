@@ -188,7 +188,7 @@ async def test_killed_generic_miniworkers_are_replaced_and_leave_nothing(
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 async def test_nothing_that_waited_is_left_at_the_end(tmp_path: Path, how: int) -> None:
     before = children()
-    with node(tmp_path / "d", "--preload", "runtime", sandbox="auto") as (api, worker):
+    with node(tmp_path / "d", "--preload", "runtime", sandbox="process") as (api, worker):
         await joined(api, min_warm=1)
         await beating(api, generic=(GENERIC,), warm=((KEY, 1),))
         assert len(children() - before) > 5
@@ -200,7 +200,7 @@ async def test_nothing_that_waited_is_left_at_the_end(tmp_path: Path, how: int) 
 
 async def test_a_real_sandbox_is_claimed_and_finds_its_code(tmp_path: Path) -> None:
     code = b"import sys,json\nprint(json.load(sys.stdin)['a']*2)"
-    with node(tmp_path / "d", "--preload", "runtime", sandbox="auto") as (api, worker):
+    with node(tmp_path / "d", "--preload", "runtime", sandbox="process") as (api, worker):
         await joined(api, package(code), dependencies="echo installed > mark")
         await beating(api, generic=(GENERIC,))
         result, payload = await api.call(1, {"a": 21})
