@@ -19,7 +19,7 @@ from worker.actions import Action
 from worker.boxes import MAKING, Sandbox, Stage
 from worker.broker import Broker
 from worker.catalogue import Replica
-from worker.keeping import FIRST_S, PARALLEL
+from worker.keeping import FIRST_S, PARALLEL, Keeping
 from worker.pool import SUPERSEDED_S, Pool, PoolSettings
 from worker.preload import Preload, Wish, kind
 from worker.pressure import Claim, Idle, Level, Reading, leaving, level
@@ -379,6 +379,46 @@ def test_a_claimed_sandbox_that_dies_is_replaced_and_no_call_fails() -> None:
     assert of(orders, act.SayReturned) == []
     assert len(of(orders, act.Spawn)) == 1
     assert of(scene.works(orders), act.SayReady) == [act.SayReady((1, 1))]
+
+
+def test_a_claimed_sandbox_that_breaks_for_the_node_is_replaced_once() -> None:
+    scene = Kept(runtime(), function(), policy="runtime")
+    scene.settle()
+    (want,) = scene.broker.prepare((1, 1), key(), scene.now)
+    assert isinstance(want, act.WantBundle)
+    scene.broker.bundle(want.sandbox, SPEC, "b", scene.now)
+    orders = scene.broker.broken(want.sandbox, Fault.NODE, WHY, scene.now)
+    assert of(orders, act.SayReturned) == []
+    (spawn,) = of(orders, act.Spawn)
+    # The new one is no claim: should it break as well, that is the node's answer.
+    scene.broker.up(spawn.sandbox, scene.now)
+    scene.broker.bundle(spawn.sandbox, SPEC, "b", scene.now)
+    (said,) = of(
+        scene.broker.broken(spawn.sandbox, Fault.NODE, WHY, scene.now), act.SayReturned
+    )
+    assert (said.id, said.fault) == ((1, 1), Fault.NODE)
+
+
+def test_what_a_call_waits_for_has_its_turn_before_what_is_made_ahead() -> None:
+    scene = Kept(runtime(), function("f", preload="none"), function("g", min_warm=2))
+    pool = scene.broker.pool = Pool(PoolSettings(max_warm=8, starts=1), scene.preload)
+    scene.broker.keeping = Keeping(pool)
+    ahead = [scene.broker.tick(scene.now + n) for n in (0, 1)]
+    spawns = [spawn for orders in ahead for spawn in of(orders, act.Spawn)]
+    assert len(spawns) == 2
+    (call,) = of(scene.broker.prepare((1, 1), key(), scene.now), act.Spawn)
+    ready = [*(spawn.sandbox for spawn in spawns), call.sandbox]
+    ordered: list[str] = []
+    for name in ready:
+        spec = SPEC if name == call.sandbox else scene.preload.replica.spec(key("g"))
+        assert spec is not None
+        orders = scene.broker.up(name, scene.now)
+        orders += scene.broker.bundle(name, spec, "b", scene.now)
+        ordered += [order.sandbox for order in of(orders, act.Specialise)]
+    assert ordered == [ready[0]]
+    (second,) = of(scene.broker.ready(ready[0], scene.now), act.Specialise)
+    assert second.sandbox == call.sandbox
+    assert scene.broker.pool.sandboxes[ready[1]].stage is Stage.QUEUED
 
 
 def test_a_kind_that_cannot_be_made_is_tried_ever_more_rarely() -> None:
