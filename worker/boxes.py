@@ -69,6 +69,11 @@ class Sandbox:
         """Return whether it was made as a generic one, and is so no more."""
         return self.kind not in ("", self.key)
 
+    @property
+    def waits_for_bundle(self) -> bool:
+        """Return whether all it lacks is code."""
+        return self.up and not self.bundle and not self.is_generic
+
     def enter(self, stage: Stage, now: float) -> None:
         """Go to a stage; its clock begins."""
         self.stage = stage
@@ -83,6 +88,12 @@ class Sandbox:
                 Step("turn", self.since, now),
             ]
         self.enter(Stage.SPECIALISING, now)
+
+    def loaded(self, load_ms: float, now: float) -> None:
+        """Be ready: the making ends with the loading of the code."""
+        begin = max((step.end for step in self.steps), default=now)
+        loading = max(begin, now - load_ms / 1000)
+        self.steps += [Step("sandbox", begin, loading), Step("load", loading, now)]
 
     def made(self, begin: float, end: float) -> Made:
         """Return what the making took between an attempt's coming and its START."""

@@ -12,11 +12,11 @@ from typing import Final
 
 from wire.messages import ColdBecause
 from wire.models import Spec
+from worker import turns
 from worker.actions import (
     Action,
     DropBundle,
     Kill,
-    Premake,
     Spawn,
     Specialise,
     Step,
@@ -120,7 +120,7 @@ class Pool:
     def makes_for_calls(self) -> bool:
         """Return whether a sandbox is being made that a call may wait for."""
         return any(
-            box.stage in MAKING and not box.is_ahead and not self._waits_for_bundle(box)
+            box.stage in MAKING and not box.is_ahead and not box.waits_for_bundle
             for box in self.sandboxes.values()
         )
 
@@ -185,28 +185,15 @@ class Pool:
         if box.is_generic:
             return
         self._partings.ready(box.key)
-        begin = max((step.end for step in box.steps), default=now)
-        loading = max(begin, now - load_ms / 1000)
-        box.steps += [Step("sandbox", begin, loading), Step("load", loading, now)]
+        box.loaded(load_ms, now)
 
     def queued(self) -> list[Sandbox]:
         """Return those that wait for their turn to be made: those for calls come first."""
-        waiting = [box for box in self if box.stage is Stage.QUEUED]
-        return sorted(waiting, key=lambda box: box.is_ahead)
+        return turns.queued(self.sandboxes.values())
 
     def begin(self, now: float) -> list[Action]:
         """Have as many made of those that wait for it as may be at once."""
-        made = sum(1 for b in self if b.stage is Stage.SPECIALISING and not b.is_claimed)
-        actions: list[Action] = []
-        for box in self.queued()[: max(0, self._settings.starts - made)]:
-            if box.spec is None:
-                continue
-            box.has_its_turn(now)
-            if box.is_generic:
-                actions.append(Premake(box.name, box.spec))
-            else:
-                actions.append(Specialise(box.name, box.spec, box.bundle))
-        return actions
+        return turns.begin(self.sandboxes.values(), self._settings.starts, now)
 
     def stop(
         self, box: Sandbox, now: float, because: ColdBecause | None = None
@@ -254,11 +241,8 @@ class Pool:
     def _overdue(self, box: Sandbox) -> bool:
         # Fetching and installing a bundle have limits of their own, and so have those that
         # are made before it.
-        waits = box.stage is Stage.QUEUED or self._waits_for_bundle(box)
+        waits = box.stage is Stage.QUEUED or box.waits_for_bundle
         return box.stage in MAKING and not waits
-
-    def _waits_for_bundle(self, box: Sandbox) -> bool:
-        return box.up and not box.bundle and not box.is_generic
 
     def _kill(self, box: Sandbox, now: float, why: str) -> list[Action]:
         self.doom(box, now)
