@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,8 +18,19 @@ class FunctionShown(Function, frozen=True, kw_only=True):
     call_count: Count = 0
 
 
+class StartsShown(Model, frozen=True, kw_only=True):
+    """The attempts of a worker's life, by what they found when they came."""
+
+    #: A sandbox with the function loaded: idle, or a place behind a running call.
+    warm: Count = 0
+    #: A generic one, which it had to be loaded into.
+    generic: Count = 0
+    #: None: one had to be made.
+    cold: Count = 0
+
+
 class WorkerShown(Model, frozen=True, kw_only=True):
-    """A node: who it is, what it runs and what is warm there (by revision key)."""
+    """A node: who it is, what it runs, what is warm there (by revision key) and generic."""
 
     name: str
     node: str
@@ -31,6 +42,13 @@ class WorkerShown(Model, frozen=True, kw_only=True):
     isolation: str
     last_seen: str
     warm: dict[str, int] = {}
+    #: Generic sandboxes that wait, by runtime.
+    generic: dict[str, int] = {}
+    preload: Literal["none", "runtime", "function"] = "none"
+    starts: StartsShown = StartsShown()
+    #: Which part of ``starts`` was warm, and which part of the others found a generic one.
+    hit_ratio: float | None = None
+    generic_hit_ratio: float | None = None
 
 
 class QueueShown(Model, frozen=True, kw_only=True):
@@ -103,5 +121,23 @@ def _worker(
         sandbox=hello.sandbox,
         isolation=hello.isolation,
         last_seen=iso(heard_ms),
-        warm=dict(heartbeat.warm) if heartbeat else {},
+        **_warmth(heartbeat),
     )
+
+
+def _warmth(heartbeat: WorkerHeartbeat | None) -> dict[str, Any]:
+    if heartbeat is None:
+        return {}
+    warm, generic, cold = heartbeat.starts
+    return {
+        "warm": dict(heartbeat.warm),
+        "generic": dict(heartbeat.generic),
+        "preload": heartbeat.preload,
+        "starts": StartsShown(warm=warm, generic=generic, cold=cold),
+        "hit_ratio": _ratio(warm, generic + cold),
+        "generic_hit_ratio": _ratio(generic, cold),
+    }
+
+
+def _ratio(hits: int, misses: int) -> float | None:
+    return round(hits / (hits + misses), 4) if hits + misses else None

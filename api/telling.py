@@ -27,6 +27,7 @@ _COLD: Final[Mapping[str, str]] = {
     ColdBecause.REVISION: "those there were of another revision",
     ColdBecause.EVICTED: "the last one there had made room for others (max-warm)",
     ColdBecause.IDLE: "the last one there had been idle for too long",
+    ColdBecause.MEMORY: "the last one there had left because memory was tight",
     ColdBecause.DIED: "the last one there had died",
     ColdBecause.BUSY: "all there were in use by other calls, or being made for them",
 }
@@ -103,6 +104,9 @@ def _came_otherwise(one: Try, chosen: Way) -> Sequence[str]:
     """Tell what made it cold, or what came in between."""
     if one.made is not None:
         because = _COLD.get(one.made.because, "none was there")
+        taken = f"a waiting generic sandbox of {one.made.generic} was taken"
+        if chosen is Way.COLD and one.made.generic:
+            return [f"cold because {because}", f"{taken}, and the function loaded into it"]
         if chosen is Way.COLD:
             return [f"cold because {because}"]
         return [f"that one was gone when it came, so one was made ({because})"]

@@ -9,14 +9,15 @@ from typing import Any, Final
 
 from cli.bars import bar
 from cli.tables import Cell, Column, Line, Row, lines, status
-from cli.words import about, ago, breadth, clip, seconds_at, span
+from cli.words import about, ago, breadth, clip, percent, seconds_at, span
 
 Record = Mapping[str, Any]
 #: From this width on, calls stand beside workers and queues.
 _WIDE: Final = 150
 _WORKERS: Final = (
     Column("WORKER"), Column("STATE"), Column("RUNNING", right=True), Column("LOAD", 1),
-    Column("WARM", right=True), Column("SEEN", 2), Column("SANDBOX", 3, flexible=True),
+    Column("WARM", right=True), Column("GENERIC", 2, right=True), Column("HITS", 2, right=True),
+    Column("SEEN", 2), Column("SANDBOX", 3, flexible=True),
 )  # fmt: skip
 _QUEUES: Final = (
     Column("FUNCTION", flexible=True), Column("REVISION", 1, right=True),
@@ -125,13 +126,15 @@ def _panels(snapshot: Snapshot, now: float) -> list[Panel]:
 
 def _worker(one: Record, now: float) -> list[Cell]:
     share = one["running"] / one["slots"] if one["slots"] else 0.0
-    warm = one.get("warm") or {}
+    warm, generic = one.get("warm") or {}, one.get("generic") or {}
     return [
         Cell(one["name"]),
         status(one["state"]),
         Cell(f"{one['running']}/{one['slots']}"),
         Cell(f"{bar(share, 8):<8}", style="cyan"),
         Cell(str(sum(warm.values()))),
+        Cell(str(sum(generic.values()))),
+        Cell(percent(one.get("hitRatio"))),
         Cell(ago(one["lastSeen"], now)),
         Cell(one["sandbox"]),
     ]

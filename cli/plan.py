@@ -38,6 +38,7 @@ class Settings:
     workers: int = 1
     slots: int | None = None
     idle: float | None = None
+    preload: Literal["none", "runtime", "function"] = "none"
     sandbox: Literal["auto", "docker", "process"] = "auto"
     insecure: bool = False
     redeploy: Literal["keep", "fresh"] = "keep"
@@ -108,6 +109,7 @@ class UpPlan:
     def _worker(self, name: str) -> list[str]:
         options = ["--name", name, "--api", WORKERS, "--pub", PUB]
         options += ["--sandbox", self.sandbox, *SCRAPE]
+        options += ["--preload", self._settings.preload]
         if self._settings.slots is not None:
             options += ["--slots", str(self._settings.slots)]
         if self._settings.idle is not None:

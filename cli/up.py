@@ -31,6 +31,9 @@ from wire.process import Started
 @click.option("--slots", type=click.IntRange(1, 10_000),
               help="Calls at once for each worker.  [default: 2 x cores]")  # fmt: skip
 @click.option("--idle", type=click.FloatRange(0), help="Seconds a warm sandbox may idle.")
+@click.option("--preload", default="none", show_default=True,
+              type=click.Choice(["none", "runtime", "function"]),
+              help="What waits before a call, of functions that do not say it.")  # fmt: skip
 @click.option("--sandbox", default="auto", show_default=True,
               type=click.Choice(["auto", "docker", "process"]),
               help="What confines functions: auto is docker if an engine answers.")  # fmt: skip

@@ -106,3 +106,8 @@ def clip(text: str, width: int) -> str:
 def plural(count: int, noun: str) -> str:
     """Say a number of things: ``1 file``, ``3 files``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def percent(part: float | None) -> str:
+    """Say a part of a whole: ``97%``; ``-`` if there is no whole."""
+    return "-" if part is None else f"{100 * part:.0f}%"

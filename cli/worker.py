@@ -11,11 +11,13 @@ from cli import showing
 from cli.display import table
 from cli.options import Group, connected, print_json, shared
 from cli.tables import Cell, Column, status
+from cli.words import percent
 from skep import Worker
 
 _COLUMNS: Final = (
     Column("NAME"), Column("STATE"), Column("RUNNING", right=True), Column("SLOTS", right=True),
-    Column("WARM", 1, right=True), Column("SEEN", 2), Column("SANDBOX", 3),
+    Column("WARM", 1, right=True), Column("GENERIC", 2, right=True),
+    Column("HITS", 2, right=True), Column("SEEN", 2), Column("SANDBOX", 3),
     Column("PID", 5, right=True), Column("ISOLATION", 4, flexible=True),
 )  # fmt: skip
 
@@ -31,7 +33,7 @@ def worker() -> None:
 @shared()
 @click.pass_context
 def list_(ctx: click.Context, quiet: bool) -> None:
-    """List the workers: state, calls, slots, warm sandboxes."""
+    """List the workers: calls, slots, what is warm, hits."""
     with connected(ctx) as (target, client):
         found = client.workers()
     if quiet:
@@ -49,6 +51,8 @@ def _row(one: Worker) -> list[Cell]:
         Cell(str(one["running"])),
         Cell(str(one["slots"])),
         Cell(str(warm_of(one)), json.dumps(one.get("warm"))),
+        Cell(str(sum((one.get("generic") or {}).values())), json.dumps(one.get("generic"))),
+        Cell(percent(one.get("hitRatio"))),
         showing.when(one.get("lastSeen")),
         Cell(one["sandbox"]),
         Cell(str(one["pid"])),

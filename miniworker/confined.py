@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -56,14 +57,7 @@ class ConfinedSandbox:
         self._folder = plan.folder.absolute()
         self._pid: int | None = None
         self._uid = self._own_uid()
-        self._places = layout.places(
-            has_view=self._settings.has_view,
-            folder=str(self._folder),
-            bundle=str(plan.bundle.absolute()),
-            tools=self._settings.tools,
-            path=plan.spec.runtime.path,
-            build=plan.build,
-        )
+        self._places = self._find_places()
         given = passing.to_build(plan, self._places.sockets)
         self.env: Mapping[str, str] = given | layout.environment(self._places)
         self._extra = tuple(f for f in passing.files_named(plan.env) if layout.needs_bind(f))
@@ -95,6 +89,13 @@ class ConfinedSandbox:
             self._be_sandbox(parent)
         self._pid = pid
 
+    def adopt(self, plan: Plan) -> None:
+        """Take one of the bundles that are shown for its own."""
+        self._plan = plan
+        self._places = replace(
+            self._places, bundle=f"{self._places.bundles}/{plan.bundle.name}"
+        )
+
     def has_ended(self) -> bool:
         """Return whether the first process has ended."""
         if self._pid is None or os.waitpid(self._pid, os.WNOHANG)[0] != 0:
@@ -122,6 +123,27 @@ class ConfinedSandbox:
             ownership.give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
 
     # --- before the fork ---------------------------------------------------------------
+
+    def _find_places(self) -> layout.Places:
+        plan, settings = self._plan, self._settings
+        folder, bundle = str(self._folder), str(plan.bundle.absolute())
+        path, tools = plan.spec.runtime.path, settings.tools
+        if plan.generic:
+            return layout.generic_places(
+                has_view=settings.has_view,
+                folder=folder,
+                bundles=bundle,
+                tools=tools,
+                path=path,
+            )
+        return layout.places(
+            has_view=settings.has_view,
+            folder=folder,
+            bundle=bundle,
+            tools=tools,
+            path=path,
+            build=plan.build,
+        )
 
     @property
     def _makes_namespaces(self) -> bool:

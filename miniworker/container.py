@@ -91,6 +91,11 @@ class ContainerSandbox:
         Raises:
             NoSandbox: the engine cannot, or the image is not there, or not fit.
         """
+        if self._plan.generic and not self._settings.bundles:
+            raise NoSandbox(
+                "this engine shows a container only the bundle that it was made for",
+                hint="use --preload function, or none",
+            )
         name = self._plan.spec.runtime.agent
         if self._has_none(name):
             raise no_agent(name, f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names")
@@ -103,6 +108,26 @@ class ContainerSandbox:
         except EngineAway as error:
             raise NoSandbox(error.message, hint=error.hint) from error
         self._looked_at = time.monotonic()
+
+    def adopt(self, plan: Plan) -> None:
+        """Take one of the bundles that are shown for its own.
+
+        Raises:
+            NoSandbox: it was built by another image than this container is of.
+        """
+        if not self._origins.is_of(plan.bundle, self._image_id):
+            raise self._not_of_one_image()
+        self._plan = plan
+
+    def _not_of_one_image(self) -> NoSandbox:
+        """Return which of the two is older than the image that the name means now."""
+        try:
+            is_newest = self._engine.image(self._image_name).id == self._image_id
+        except (EngineAway, EngineRefused) as error:
+            return NoSandbox(error.message, hint=error.hint)
+        if is_newest:
+            return complaints.built_elsewhere(self._image_name)
+        return NoSandbox(f"the image {self._image_name!r} is another since this one waits")
 
     def has_ended(self) -> bool:
         """Return whether the container was never started; raise if it has ended.
@@ -207,7 +232,8 @@ class ContainerSandbox:
         if here and image.architecture not in ("", here):
             raise complaints.for_another_machine(self._image_name, image.architecture, here)
         self._image_id = image.id
-        if not self._plan.build and not self._origins.is_of(self._plan.bundle, image.id):
+        is_for_bundle = not (self._plan.build or self._plan.generic)
+        if is_for_bundle and not self._origins.is_of(self._plan.bundle, image.id):
             raise complaints.built_elsewhere(self._image_name)
         return image
 
@@ -260,6 +286,8 @@ class ContainerSandbox:
         shown = [(self._agents, creation.AGENTS), (plan.sockets, creation.SOCKETS)]
         if plan.build:
             return shown
+        if plan.generic:
+            return [*shown, (plan.bundle, creation.BUNDLES)]
         if plan.bundle.parent.absolute() == Path(self._settings.bundles or "/").absolute():
             # All of them, none of which can be listed: a container need not know its own.
             return [*shown, (plan.bundle.parent, creation.BUNDLES)]

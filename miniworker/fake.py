@@ -65,6 +65,10 @@ class FakeSandbox:
                 _run(str(self._socket), parent)
             os._exit(0)
 
+    def adopt(self, plan: Plan) -> None:
+        """Take this bundle for its own."""
+        self._bundle = str(plan.bundle)
+
     def has_ended(self) -> bool:
         """Return whether the double has ended."""
         if self._pid is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,8 @@ from miniworker import kernel
 SYSTEM: Final = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt")
 #: First components that a runtime's path cannot have in a view: they mean something there.
 RESERVED: Final = frozenset({*SYSTEM, "proc", "dev", "tmp", "skep", "sys", "run", ""})
+#: Where a generic sandbox sees all bundles, and cannot list them.
+BUNDLES: Final = "/skep/bundles"
 STAND_IN: Final = "/ws"
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 #: Where pip puts a bundle's packages, inside the runtime's path.
@@ -41,6 +43,8 @@ class Places:
     host_bundle: str
     host_tools: str
     build: bool
+    #: Where all bundles are shown, of which ``bundle`` is one; empty: that one alone is.
+    bundles: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +75,7 @@ class View:
         yield places.host_tools, places.tools
         yield f"{places.host_folder}/sock", places.sockets
         if not places.build:
-            yield places.host_bundle, places.bundle
+            yield places.host_bundle, places.bundles or places.bundle
 
     def writable(self) -> Iterator[tuple[str, str]]:
         """Yield (source, target) of the host's folders that a build may change."""
@@ -105,6 +109,17 @@ def places(
         host_tools=tools,
         build=build,
     )
+
+
+def generic_places(
+    *, has_view: bool, folder: str, bundles: str, tools: str, path: str
+) -> Places:
+    """Return where things are in a sandbox that does not know its bundle yet."""
+    made = places(
+        has_view=has_view, folder=folder, bundle=bundles, tools=tools, path=path, build=False
+    )
+    shared = BUNDLES if has_view else bundles
+    return replace(made, bundle=shared, bundles=shared)
 
 
 def path_in_view(path: str) -> str:

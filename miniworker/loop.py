@@ -11,7 +11,8 @@ import os
 import select
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from miniworker.actions import Action, Destroy, Hand, KillAttempt, Tell
 from miniworker.attempts import Attempts
 from miniworker.builder import Builder
 from miniworker.handed import Handed
-from miniworker.opening import Opened, open_sandbox
+from miniworker.opening import Opened, meet, open_sandbox, specialise
 from miniworker.sandbox import NoSandbox, Plan
 from wire import jobs
 from wire.about import about
@@ -130,6 +131,8 @@ class Miniworker:
                 self._do(self._attempts.recall())
             case jobs.Specialise():
                 self._specialise(message)
+            case jobs.Premake():
+                self._premake(message)
             case jobs.Build():
                 self._build(message)
             case jobs.Stop():
@@ -155,13 +158,57 @@ class Miniworker:
         began = time.monotonic()
         plan = Plan(spec=message.spec, bundle=Path(message.bundle), folder=self._folder)
         try:
-            self._open(plan, message.spec.run)
+            if self._is_generic:
+                self._put_in(plan, message.spec.run)
+            else:
+                self._open(plan, message.spec.run)
         except NoSandbox as error:
             self._break(error)
             return
         took_ms = (time.monotonic() - began) * 1000
         load_ms = self._opened.load_ms if self._opened else 0.0
         self._tell(jobs.Ready(key=message.spec.key, took_ms=took_ms, load_ms=load_ms))
+
+    def _premake(self, message: jobs.Premake) -> None:
+        began = time.monotonic()
+        plan = Plan(
+            spec=message.spec, bundle=Path(message.bundles), folder=self._folder, generic=True
+        )
+        try:
+            if self._opened is not None:
+                raise _has_one()
+            driver = drivers.driver(self._spawn.driver)
+            with self._noting_what_is_left():
+                self._opened = meet(driver, plan, self._spawn.settings, self._limits)
+        except NoSandbox as error:
+            self._break(error)
+            return
+        self._listen(self._opened)
+        self._tell(jobs.Ready(key="", took_ms=(time.monotonic() - began) * 1000))
+
+    @property
+    def _is_generic(self) -> bool:
+        return self._opened is not None and self._spec is None
+
+    def _put_in(self, plan: Plan, run: str) -> None:
+        """Make a generic sandbox that of a function: for good."""
+        self._begin(plan)
+        opened = self._opened
+        if opened is None:
+            raise NoSandbox("the generic sandbox is gone")
+        # Until it is ready its words are not those of a call; the loop hears it after that.
+        self._opened = None
+        self._ignore(opened)
+        with self._noting_what_is_left():
+            specialise(opened, plan, run, self._limits)
+        self._opened = opened
+        self._listen(opened)
+
+    def _begin(self, plan: Plan) -> None:
+        if self._spec is not None:
+            raise _has_one()
+        self._spec = plan.spec
+        self._attempts = Attempts(self._spawn.miniworker, _memory_mib(plan))
 
     def _build(self, message: jobs.Build) -> None:
         try:
@@ -181,18 +228,27 @@ class Miniworker:
         self._do(self._attempts.job(job, b"", time.monotonic()))
 
     def _open(self, plan: Plan, run: str) -> None:
-        if self._spec is not None:
-            raise NoSandbox("this miniworker has its sandbox already", hint="start another")
-        self._spec = plan.spec
-        self._attempts = Attempts(self._spawn.miniworker, _memory_mib(plan))
+        self._begin(plan)
         driver, settings = drivers.driver(self._spawn.driver), self._spawn.settings
-        try:
+        with self._noting_what_is_left():
             self._opened = open_sandbox(driver, plan, settings, run, self._limits)
+        self._listen(self._opened)
+
+    @contextmanager
+    def _noting_what_is_left(self) -> Iterator[None]:
+        try:
+            yield
         except NoSandbox as error:
             self.is_left = error.is_left
             raise
-        for channel in (self._opened.control, self._opened.data):
+
+    def _listen(self, opened: Opened) -> None:
+        for channel in (opened.control, opened.data):
             self._poll.register(channel.fileno(), select.POLLIN)
+
+    def _ignore(self, opened: Opened) -> None:
+        for channel in (opened.control, opened.data):
+            self._poll.unregister(channel.fileno())
 
     def _break(self, error: NoSandbox) -> None:
         function = self._spec.function.function_name if self._spec else None
@@ -309,8 +365,7 @@ class Miniworker:
         opened, self._opened = self._opened, None
         if opened is None:
             return False
-        for channel in (opened.control, opened.data):
-            self._poll.unregister(channel.fileno())
+        self._ignore(opened)
         oom = opened.close()
         self.is_left = opened.sandbox.is_left
         return oom
@@ -322,6 +377,10 @@ class Miniworker:
         self._socket.close(linger=LINGER_MS)
         self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _has_one() -> NoSandbox:
+    return NoSandbox("this miniworker has its sandbox already", hint="start another")
 
 
 def _memory_mib(plan: Plan) -> int | None:

@@ -97,23 +97,31 @@ class Meeting:
         return self._listener.accept()[0]
 
 
-def agree(control: Channel, init: agent.Init, mark: Mark, sandbox: Sandbox) -> bool:
-    """Say what the sandbox is for and wait until it is ready; return whether it marks.
+def greet(control: Channel, sandbox: Sandbox) -> bool:
+    """Hear the agent's first word; return whether it takes a mark.
 
     Raises:
-        NoSandbox: the agent says that it cannot, or ends, or is silent, or talks nonsense.
+        NoSandbox: it ends, or is silent, or talks nonsense.
     """
     hello, _ = _answer(control, START_S, sandbox)
     if not isinstance(hello, agent.Hello) or hello.protocol != agent.PROTOCOL:
         raise NoSandbox(f"the agent speaks another protocol: {hello!r:.200}")
-    control.send(init, descriptors=[mark.fd] if hello.mark else [])
+    return hello.mark
+
+
+def agree(control: Channel, init: agent.Init, mark: Mark | None, sandbox: Sandbox) -> None:
+    """Say what the sandbox is for and wait until it is ready.
+
+    Raises:
+        NoSandbox: the agent says that it cannot, or ends, or is silent, or talks nonsense.
+    """
+    control.send(init, descriptors=[mark.fd] if mark is not None else [])
     answer, body = _answer(control, LOAD_S, sandbox)
     if isinstance(answer, agent.Broken):
         log = body[-LOG_BYTES:].decode(errors="replace")
         raise NoSandbox(answer.message, fault=Fault(answer.fault), code=answer.code, log=log)
     if not isinstance(answer, agent.Ready):
         raise NoSandbox(f"the agent said {type(answer).__name__} instead of ready")
-    return hello.mark
 
 
 def _answer(

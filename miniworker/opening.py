@@ -29,7 +29,7 @@ class Opened:
     mark: meeting.Mark
     #: Whether the agent writes the mark.
     marks: bool
-    #: From the agent's first word to its being ready: putting the code in, and loading it.
+    #: From ``init`` to the agent's being ready: putting the code in, and loading it.
     load_ms: float = 0.0
 
     def begun(self) -> int | None:
@@ -53,14 +53,42 @@ def open_sandbox(
         NoSandbox: it cannot be made, and nothing of it is left.
     """
     _check_entry(plan)
+    opened = meet(driver, plan, settings, limits)
+    _put_in(opened, plan, run, limits)
+    return opened
+
+
+def meet(
+    driver: Driver, plan: Plan, settings: Mapping[str, str], limits: agent.Limits
+) -> Opened:
+    """Make the sandbox and hear its agent's first word; what it is for is not said yet.
+
+    Raises:
+        NoSandbox: it cannot be made, and nothing of it is left.
+    """
     try:
-        return _open(driver(plan, settings), plan, run, limits)
+        return _meet(driver(plan, settings), plan, limits)
     except OSError as error:
-        code = "no_space" if error.errno in NO_SPACE else "no_sandbox"
-        raise NoSandbox(f"the sandbox could not be made: {error}", code=code) from error
+        raise _explained(error) from error
 
 
-def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opened:
+def specialise(opened: Opened, plan: Plan, run: str, limits: agent.Limits) -> None:
+    """Put this code into a generic sandbox, and get its agent ready.
+
+    Raises:
+        NoSandbox: that fails, and nothing of the sandbox is left.
+    """
+    try:
+        _check_entry(plan)
+        opened.sandbox.adopt(plan)
+    except NoSandbox as error:
+        opened.close()
+        error.is_left = opened.sandbox.is_left
+        raise
+    _put_in(opened, plan, run, limits)
+
+
+def _meet(sandbox: Sandbox, plan: Plan, limits: agent.Limits) -> Opened:
     listener = meeting.Meeting(plan, limits)
     try:
         sandbox.start()
@@ -76,18 +104,38 @@ def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opene
         listener.close()
     mark = meeting.Mark()
     opened = Opened(sandbox=sandbox, control=control, data=data, mark=mark, marks=False)
-    began = time.monotonic()
     try:
-        opened.marks = meeting.agree(control, _init(plan, sandbox, run, limits), mark, sandbox)
+        opened.marks = meeting.greet(control, sandbox)
     except NoSandbox as error:
-        known = _no_room(plan, error.log) if opened.close() and not plan.build else error
-        known.is_left = sandbox.is_left
-        raise known from error.__cause__
+        opened.close()
+        error.is_left = sandbox.is_left
+        raise
     except OSError:
         opened.close()
         raise
-    opened.load_ms = (time.monotonic() - began) * 1000
     return opened
+
+
+def _put_in(opened: Opened, plan: Plan, run: str, limits: agent.Limits) -> None:
+    """Say what the sandbox is for, and wait until the code is in place and loaded."""
+    began = time.monotonic()
+    init = _init(plan, opened.sandbox, run, limits)
+    mark = opened.mark if opened.marks else None
+    try:
+        meeting.agree(opened.control, init, mark, opened.sandbox)
+    except NoSandbox as error:
+        known = _no_room(plan, error.log) if opened.close() and not plan.build else error
+        known.is_left = opened.sandbox.is_left
+        raise known from error.__cause__
+    except OSError as error:
+        opened.close()
+        raise _explained(error) from error
+    opened.load_ms = (time.monotonic() - began) * 1000
+
+
+def _explained(error: OSError) -> NoSandbox:
+    code = "no_space" if error.errno in NO_SPACE else "no_sandbox"
+    return NoSandbox(f"the sandbox could not be made: {error}", code=code)
 
 
 def _no_room(plan: Plan, log: str) -> NoSandbox:

@@ -66,6 +66,8 @@ class Plan:
     #: Of the miniworker alone; it is removed with it.
     folder: Path
     build: bool = False
+    #: No code yet: ``bundle`` is the folder of all bundles, none of which may be listed.
+    generic: bool = False
     #: Of a build: how it reaches package indexes. Files named here are shown to it.
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -104,6 +106,15 @@ class Sandbox(Protocol):
 
         Raises:
             NoSandbox: the node cannot.
+        """
+
+    def adopt(self, plan: Plan) -> None:
+        """Be, from now on, for this plan: of a generic sandbox, once, before ``init``.
+
+        Only the bundle and what ``init`` brings differ from the plan that it was made by.
+
+        Raises:
+            NoSandbox: it does not fit.
         """
 
     def has_ended(self) -> bool:

@@ -42,6 +42,7 @@ from skep.records import (
     Queue,
     Reason,
     Runtime,
+    Starts,
     Worker,
 )
 
@@ -73,6 +74,7 @@ __all__ = [
     "Reason",
     "Runtime",
     "SkepError",
+    "Starts",
     "StillRunning",
     "Unauthorized",
     "Unavailable",

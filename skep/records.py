@@ -180,6 +180,14 @@ class CallQuery(TypedDict, total=False):
     function: str | None
 
 
+class Starts(TypedDict):
+    """A worker's attempts, by what they found: a loaded sandbox, a generic one, none."""
+
+    warm: int
+    generic: int
+    cold: int
+
+
 class Worker(TypedDict):
     """A node's worker, as the api sees it."""
 
@@ -194,6 +202,13 @@ class Worker(TypedDict):
     lastSeen: str
     #: Idle sandboxes by revision key.
     warm: dict[str, int]
+    #: Generic sandboxes that wait, by runtime.
+    generic: dict[str, int]
+    preload: Literal["none", "runtime", "function"]
+    starts: Starts
+    #: Which part of the starts was warm, and which part of the others found a generic one.
+    hitRatio: float | None
+    genericHitRatio: float | None
 
 
 class Queue(TypedDict):

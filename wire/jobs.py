@@ -113,6 +113,16 @@ class Build(Message, frozen=True, kw_only=True):
     env: dict[str, str] = {}
 
 
+class Premake(Message, frozen=True, kw_only=True):
+    """Make a sandbox without code, for whatever a later SPECIALISE brings; answered READY."""
+
+    KIND: ClassVar[int] = 102
+    #: The runtime, and in place of a function one that has its limits and no code.
+    spec: Spec
+    #: The folder with the bundles of this node, of which one will be its own.
+    bundles: str
+
+
 class Specialise(Message, frozen=True, kw_only=True):
     """Make the sandbox the one of this key: the code of ``bundle`` at the runtime's path."""
 
@@ -166,7 +176,7 @@ FROM_MINIWORKER: Final = Dialect[Message](
     Dropped,
 )
 TO_MINIWORKER: Final = Dialect[Message](
-    "worker to miniworker", Build, Specialise, Job, Cancel, Recall, Stop
+    "worker to miniworker", Build, Premake, Specialise, Job, Cancel, Recall, Stop
 )
 
 

@@ -41,12 +41,14 @@ class ColdBecause(enum.StrEnum):
     IDLE = "idle"
     #: The last one died, or had to be killed.
     DIED = "died"
+    #: The last one left because memory was tight.
+    MEMORY = "memory"
     #: There are some, and other calls have them all.
     BUSY = "busy"
 
 
 class Made(msgspec.Struct, frozen=True, array_like=True):
-    """The sandbox that had to be made for an attempt: why, and what that took.
+    """The sandbox that had to be made, or loaded, for an attempt: why, and what that took.
 
     ``because`` is a ``ColdBecause``; ``stages`` are ms by name, only what fell between the
     attempt's coming and its START. A receiver bears codes and names it does not know.
@@ -54,6 +56,8 @@ class Made(msgspec.Struct, frozen=True, array_like=True):
 
     because: str = ""
     stages: dict[str, Ms] = {}
+    #: Set if the sandbox itself was there: the runtime whose generic one was taken.
+    generic: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -147,6 +151,12 @@ class WorkerHeartbeat(Message, frozen=True, kw_only=True):
     state: Literal["up", "draining"] = "up"
     #: (key, warm sandboxes), for people; the grants are in CREDIT.
     warm: tuple[tuple[str, int], ...] = ()
+    #: (runtime, generic sandboxes that wait), for people.
+    generic: tuple[tuple[str, Count], ...] = ()
+    #: Attempts since the worker began, by what they found: a loaded sandbox, a generic
+    #: one, none.
+    starts: tuple[Count, Count, Count] = (0, 0, 0)
+    preload: Literal["none", "runtime", "function"] = "none"
 
 
 class Ready(Message, frozen=True, kw_only=True):

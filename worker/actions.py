@@ -98,6 +98,14 @@ class DropBundle:
 
 
 @dataclass(frozen=True, slots=True)
+class Premake:
+    """Have the miniworker make a generic sandbox, by what stands in for a function."""
+
+    sandbox: str
+    spec: Spec
+
+
+@dataclass(frozen=True, slots=True)
 class Specialise:
     """Have the miniworker put this code into its sandbox."""
 
@@ -150,7 +158,7 @@ class Kill:
     head: Id | None = None
 
 
-ForMini = Specialise | SendJob | SendCancel | Recall | Stop
+ForMini = Premake | Specialise | SendJob | SendCancel | Recall | Stop
 #: What takes time, and its end.
 ForErrands = WantBundle | DropBundle | FetchParams | ForgetParams
 Action = SayReady | SayReturned | End | Spawn | Kill | ForMini | ForErrands

@@ -10,7 +10,7 @@ import msgspec
 from wire.messages import INLINE_BYTES, Made, Outcome, Start
 from wire.models import Reason, Status, Warmth
 from worker.actions import End, Id
-from worker.pool import Sandbox
+from worker.boxes import Sandbox
 
 
 @dataclass(slots=True)

@@ -13,8 +13,9 @@ from wire.models import Fault, Reason, Spec
 from worker import actions as act
 from worker.actions import Action, Id
 from worker.attempts import Attempt
+from worker.boxes import MAKING, Stage
 from worker.placing import Placing
-from worker.pool import MAKING, Stage
+from worker.pressure import Reading
 
 
 class Broker(Placing):
@@ -157,8 +158,10 @@ class Broker(Placing):
         box = self.pool.sandboxes.get(name)
         if box is None or box.stage is not Stage.STARTING:
             return []
-        orders = self.pool.stop(box, now)
-        return orders + self._uncovered(box.key, fault, reason, log, now)
+        self.keeping.failed(box, now)
+        key = box.key
+        leave = self.pool.unclaim if box.is_claimed and not self.is_draining else self.pool.stop
+        return leave(box, now) + self._uncovered(key, fault, reason, log, now)
 
     def ready(self, name: str, now: float, load_ms: float = 0.0) -> list[Action]:
         """A sandbox is specialised: whoever waits first gets it."""
@@ -166,6 +169,7 @@ class Broker(Placing):
         if box is None or box.stage is not Stage.SPECIALISING:
             return []
         self.pool.made(box, load_ms, now)
+        self.keeping.went_well(box)
         self.setbacks.went_well()
         return self._free(box, now, made=True) + self._begin(now)
 
@@ -202,12 +206,16 @@ class Broker(Placing):
             return []
         was_making = box.stage in MAKING or box.failed
         box.failed = False
+        if was_making or box.is_generic:
+            self.keeping.failed(box, now)
         orders = self.pool.stop(box, now, None if was_making else ColdBecause.DIED)
         for one in self.book.held(box):
             if one.sent:
                 orders += self._finish(one, act.SayReturned(one.id, owed=True), now)
         orders += self._displaced(box, now)
-        if was_making:
+        if was_making and box.is_claimed and fault is Fault.NODE:
+            orders += self._covered_again(box.key, now)
+        elif was_making and not box.is_generic:
             orders += self._not_made(box.key, fault, reason, log, now)
         return orders + self._begin(now)
 
@@ -229,13 +237,17 @@ class Broker(Placing):
         if box is None:
             return []
         was_making = box.stage in MAKING or box.failed
+        if was_making or (box.is_generic and box.stage is Stage.IDLE):
+            self.keeping.failed(box, now)
         orders: list[Action] = [act.DropBundle(name)]
         for one in self.book.held(box):
             if one.sent:
                 orders += self._finish(one, self._fallen(one, box, why, handed, now), now)
                 box.queue.remove(one.id)
         orders += self._displaced(box, now)
-        if was_making:
+        if was_making and box.is_claimed:
+            orders += self._covered_again(box.key, now)
+        elif was_making and not box.is_generic:
             reason = Reason(code="no_sandbox", message=f"no sandbox could be made: {why}")
             orders += self._not_made(box.key, Fault.NODE, reason, "", now)
         return orders + self._begin(now)
@@ -251,9 +263,15 @@ class Broker(Placing):
                 orders.append(act.Recall(box.name))
         return orders
 
+    def pressed(self, reading: Reading, now: float) -> list[Action]:
+        """Look at the memory there is."""
+        return self.keeping.pressed(reading, now)
+
     def tick(self, now: float) -> list[Action]:
-        """Kill what is overdue; let the pool age."""
+        """Kill what is overdue; let the pool age, and make what should wait."""
         orders = self.pool.tick(now) + self._begin(now)
+        if not self.is_draining:
+            orders += self.keeping.due(now)
         for box in self.pool:
             head = self.book.all.get(box.queue[0]) if box.queue else None
             if head and head.sent and box.stage is Stage.BUSY:

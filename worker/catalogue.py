@@ -7,6 +7,7 @@ applied, and anything else is a gap: the answer to that is a SYNC, never a guess
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 
 from wire.messages import Catalogue
 from wire.models import Function, Item, Runtime, Spec, parse_key
@@ -32,6 +33,9 @@ class Replica:
         self._functions: dict[tuple[str, str, int], Function] = {}
         self._runtimes: dict[tuple[str, str, int], Runtime] = {}
         self._missing: set[str] = set()
+        #: What calls that come now are pinned to, by project and name.
+        self._newest: dict[tuple[str, str], Function] = {}
+        self._newest_runtimes: dict[tuple[str, str], Runtime] = {}
 
     def __repr__(self) -> str:
         return f"<Replica at {self.epoch}:{self.seq}, {len(self._functions)} functions>"
@@ -50,8 +54,7 @@ class Replica:
             return Applied.OLD
         if message.after > self.seq:
             return Applied.GAP
-        for item in message.items:
-            self._put(item)
+        self._turn(message)
         self.seq = message.seq
         return Applied.CHANGED
 
@@ -71,6 +74,30 @@ class Replica:
         runtime = self._runtimes.get((project, function.runtime_name, runtime_revision))
         return Spec(function=function, runtime=runtime) if runtime else None
 
+    def runtimes(self) -> list[Runtime]:
+        """Return the newest revision of each runtime."""
+        return list(self._newest_runtimes.values())
+
+    def current(self) -> Iterator[Spec]:
+        """Yield what calls that come now are pinned to."""
+        for function in self._newest.values():
+            if runtime := self._newest_runtimes.get((function.project, function.runtime_name)):
+                yield Spec(function=function, runtime=runtime)
+
+    def is_current(self, key: str) -> bool:
+        """Return whether calls that come now are of this key; True while nothing is known."""
+        if not self.epoch:
+            return True
+        try:
+            project, name, revision, runtime_revision = parse_key(key)
+        except ValueError:
+            return False
+        function = self._newest.get((project, name))
+        if function is None or function.revision != revision:
+            return False
+        runtime = self._newest_runtimes.get((project, function.runtime_name))
+        return runtime is not None and runtime.revision == runtime_revision
+
     def is_missing(self, key: str) -> bool:
         """Return whether the api said that there is no such revision (any more)."""
         return key in self._missing
@@ -82,9 +109,25 @@ class Replica:
     def _snapshot(self, message: Catalogue) -> Applied:
         self.epoch, self.seq = message.epoch, message.seq
         self._missing.clear()
+        self._newest.clear()
+        self._newest_runtimes.clear()
+        self._turn(message)
+        return Applied.CHANGED
+
+    def _turn(self, message: Catalogue) -> None:
+        """Take in what is newest from here on."""
         for item in message.items:
             self._put(item)
-        return Applied.CHANGED
+            if item.function:
+                place = (item.function.project, item.function.function_name)
+                self._newest.pop(place, None)
+                if not item.deleted:
+                    self._newest[place] = item.function
+            if item.runtime:
+                place = (item.runtime.project, item.runtime.name)
+                self._newest_runtimes.pop(place, None)
+                if not item.deleted:
+                    self._newest_runtimes[place] = item.runtime
 
     def _put(self, item: Item) -> None:
         # Deleted ones stay: calls that were accepted before may still be pinned to them.

@@ -15,6 +15,8 @@ from worker import actions as act
 log = logging.getLogger(__name__)
 
 VIOLATION: Final = "protocol_violation"
+#: What an attempt finds when it comes.
+FOUND: Final = ("loaded", "generic", "none")
 #: Of a reason: what a function says of itself may be long.
 WHY_CHARS: Final = 200
 
@@ -27,6 +29,8 @@ class Diary:
         self.attempts: Counter[str] = Counter()
         #: RETURNED attempts that were somebody's fault, by whose.
         self.faults: Counter[str] = Counter()
+        #: Attempts that ended, by what they found: loaded, generic or none (FOUND).
+        self.starts: Counter[str] = Counter()
         self.violations = 0
         self.kills = 0
         #: What miniworkers could not read of what this worker said.
@@ -49,6 +53,11 @@ class Diary:
             case _:
                 pass
 
+    def found(self) -> tuple[int, int, int]:
+        """Return how many attempts found a loaded sandbox, a generic one, none."""
+        loaded, generic, none = (self.starts[what] for what in FOUND)
+        return loaded, generic, none
+
     def broken(self, name: str, broken: Broken) -> None:
         """A sandbox is no more."""
         if broken.reason.code == VIOLATION:
@@ -58,6 +67,8 @@ class Diary:
     def _ended(self, end: act.End) -> None:
         outcome = end.outcome
         self.attempts[outcome.status] += 1
+        made = outcome.made
+        self.starts["loaded" if made is None else "generic" if made.generic else "none"] += 1
         level = logging.DEBUG if outcome.status is Status.DONE else logging.INFO
         if not log.isEnabledFor(level):
             return

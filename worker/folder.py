@@ -61,11 +61,13 @@ class NodeFolder:
             folder.mkdir(parents=True, exist_ok=True)
         # Sandboxes of other users pass through, but may not list what there is.
         self.root.chmod(0o711)
-        self.bundles.chmod(0o711)
         self._take_lock()
+        self.bundles.chmod(0o711)
         self.node_id = _made_once(self.root / "id")
         self.installation = _made_once(self._data / "installation")
         self._sweep()
+        # Nor may one that runs as this very user, who has to be able to make more of them.
+        self.bundles.chmod(0o111 if os.geteuid() == 0 else 0o311)
         (self.run / "w").mkdir(parents=True, mode=0o700)
 
     def close(self) -> None:
@@ -73,6 +75,8 @@ class NodeFolder:
         if self._lock < 0:
             return
         shutil.rmtree(self._life, ignore_errors=True)
+        # Its owner may want to remove it.
+        self.bundles.chmod(0o711)
         os.close(self._lock)
         self._lock = -1
 

@@ -24,6 +24,7 @@ from worker.folder import NodeFolder
 from worker.metrics import Metrics
 from worker.node import Node
 from worker.pool import PoolSettings
+from worker.preload import POLICIES, Policy
 from worker.reach import Reach, assignment
 from worker.sandbox import choose
 from worker.settings import Settings
@@ -65,6 +66,18 @@ class Assignments(click.types.StringParamType):
     default="auto",
     type=click.Choice(["auto", "docker", "process", "fake"]),
     help="What confines user code: auto is docker if an engine answers; fake runs none.",
+)
+@click.option(
+    "--preload",
+    default="none",
+    type=click.Choice(POLICIES),
+    help="What waits before a call, for functions that do not say it themselves.",
+)
+@click.option(
+    "--generic",
+    default=2,
+    type=click.IntRange(0),
+    help="Generic sandboxes of a kind that wait, where the policy is runtime.",
 )
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Of the node; repeatable.")
 @click.option("--token", default="", help="What the api demands of workers.")
@@ -120,6 +133,8 @@ def main(
     max_warm: int | None,
     max_starts: int | None,
     sandbox: str,
+    preload: Policy,
+    generic: int,
     label: tuple[str, ...],
     token: str,
     cache_bytes: int,
@@ -169,6 +184,8 @@ def main(
                 env=dict(assignment(text) for text in build_env),
             ),
             grace_s=grace,
+            preload=preload,
+            generic=generic,
             log_level=log_level,
             log_format=log_format,
             scrape=Place(metrics_host, metrics_port),

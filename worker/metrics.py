@@ -10,14 +10,30 @@ from typing import Final
 
 from wire.counting import ENDINGS, Metric, Reading, dropped
 from wire.metrics import Exposition
+from worker.boxes import Stage
 from worker.cache import cached_bytes
+from worker.diary import FOUND
 from worker.folder import NodeFolder
 from worker.minis import HOWS
 from worker.node import Node
-from worker.pool import Stage
 
 SANDBOXES: Final = Metric(
     "skep_worker_sandboxes", "gauge", "Sandboxes, by what they are at.", ("stage",)
+)
+WAITING: Final = Metric(
+    "skep_worker_waiting_sandboxes",
+    "gauge",
+    "Sandboxes that wait for calls: loaded with a function, or generic.",
+    ("what",),
+)
+STARTS: Final = Metric(
+    "skep_worker_starts_total",
+    "counter",
+    "Attempts by what they found: loaded (a sandbox with the function), generic, none.",
+    ("found",),
+)
+MEMORY: Final = Metric(
+    "skep_worker_memory_pressure", "gauge", "0 easy, 1 tight, 2 critical: idle sandboxes leave."
 )
 MINIS: Final = Metric(
     "skep_worker_miniworkers", "gauge", "Living miniworkers, those that install included."
@@ -96,6 +112,7 @@ SESSIONS: Final = Metric("skep_worker_sessions_total", "counter", "Sessions that
 
 METRICS: Final = (
     *(SANDBOXES, MINIS, SPAWNS, EXITS, KILLS, ZYGOTES, VIOLATIONS, SETBACKS),
+    *(WAITING, STARTS, MEMORY),
     *(SLOTS, FREE, HERE, ATTEMPTS, FAULTS, RESULTS, RESULT_BYTES),
     *(EVICTIONS, BUNDLES, CACHE, BUILDS, BUILD_TIME, BUILDING, FETCHED, OPEN, SESSIONS),
 )
@@ -138,6 +155,11 @@ def _sandboxes(node: Node) -> Iterator[Reading]:
     minis = node.minis
     stages = Counter(box.stage for box in node.broker.pool)
     yield from ((SANDBOXES, (stage.value,), stages[stage]) for stage in Stage)
+    resting = node.broker.pool.resting
+    yield WAITING, ("loaded",), sum(resting.counts().values())
+    yield WAITING, ("generic",), sum(resting.generics().values())
+    yield from ((STARTS, (found,), node.diary.starts[found]) for found in FOUND)
+    yield MEMORY, (), node.broker.keeping.level
     yield MINIS, (), len(minis)
     yield SPAWNS, (), minis.spawned
     yield from ((EXITS, (how,), minis.exits[how]) for how in HOWS)

@@ -109,7 +109,7 @@ class Minis:
 
     def order(self, order: act.ForMini) -> None:
         """Send what the broker ordered."""
-        self.tell(order.sandbox, *_message(order))
+        self.tell(order.sandbox, *_message(order, str(self._folder.bundles)))
 
     def kill(self, name: str) -> None:
         """End a miniworker now."""
@@ -187,10 +187,10 @@ def _why(status: int) -> str:
     return f"its miniworker ended with status {status}"
 
 
-def _message(
-    order: act.ForMini,
-) -> tuple[Message, bytes]:
+def _message(order: act.ForMini, bundles: str) -> tuple[Message, bytes]:
     match order:
+        case act.Premake(_, spec):
+            return jobs.Premake(spec=spec, bundles=bundles), b""
         case act.SendJob(_, (call, attempt)):
             job = jobs.Job(
                 call=call,

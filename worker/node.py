@@ -21,6 +21,7 @@ from wire.codec import Message
 from wire.liveness import HEARTBEAT_S
 from wire.process import release
 from worker import actions as act
+from worker import memory
 from worker.broker import Broker
 from worker.builds import Builds
 from worker.bundles import Bundles
@@ -33,6 +34,8 @@ from worker.folder import NodeFolder
 from worker.lookup import Lookup
 from worker.minis import Minis
 from worker.pool import Pool
+from worker.preload import Preload
+from worker.pressure import Reading
 from worker.results import Results
 from worker.sandbox import SandboxKind
 from worker.settings import Settings
@@ -52,7 +55,12 @@ class Node:
     """One life of one node; made on the running loop, ended by ``stop``."""
 
     def __init__(
-        self, settings: Settings, folder: NodeFolder, boot: str, kind: SandboxKind
+        self,
+        settings: Settings,
+        folder: NodeFolder,
+        boot: str,
+        kind: SandboxKind,
+        read_memory: Callable[[], Reading] = memory.read,
     ) -> None:
         self._settings = settings
         self._folder = folder
@@ -65,7 +73,10 @@ class Node:
         self._finished = asyncio.Event()
         self._long_head: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
-        self.broker = Broker(Pool(settings.pool), settings.slots)
+        self._read_memory = read_memory
+        replica = Replica()
+        preload = Preload(replica, settings.preload, settings.generic)
+        self.broker = Broker(Pool(settings.pool, preload), settings.slots)
         self.results = Results()
         self.credits = Credits()
         self.minis = Minis(
@@ -79,7 +90,7 @@ class Node:
         )
         self.uplink = Uplink(self._context, settings.api, settings.pub, self)
         self.voice = Voice(self.uplink, self.results)
-        self.lookup = Lookup(Replica(), self.voice.sync)
+        self.lookup = Lookup(replica, self.voice.sync)
         self.fetcher = Fetcher(self.voice.fetch)
         build_env = settings.reach.environment(os.environ)
         self.builds = Builds(self.minis, settings.build_s, build_env)
@@ -260,10 +271,6 @@ class Node:
     def _carry_out(self, order: act.Action) -> None:
         self.diary.note(order)
         match order:
-            case (
-                act.SendJob() | act.SendCancel() | act.Specialise() | act.Recall() | act.Stop()
-            ):
-                self.minis.order(order)
             case act.End():
                 self.results.hold(order)
             case act.SayReady():
@@ -274,8 +281,10 @@ class Node:
                 self.minis.spawn(order.sandbox)
             case act.Kill():
                 self.minis.kill(order.sandbox)
-            case _:
+            case act.WantBundle() | act.DropBundle() | act.FetchParams() | act.ForgetParams():
                 self.errands.order(order)
+            case _:
+                self.minis.order(order)
 
     # --- clocks ----------------------------------------------------------------------------
 
@@ -294,7 +303,8 @@ class Node:
         self.fetcher.tick(self._loop.time())
 
     def _beat(self) -> None:
-        self.voice.beat(self.broker, self.credits)
+        self._do(self.broker.pressed(self._read_memory(), time.monotonic()))
+        self.voice.beat(self.broker, self.credits, self.diary)
 
     def _settle_soon(self) -> None:
         """Send results and grants once for all that happens in one turn of the loop."""

@@ -9,7 +9,9 @@ from wire.models import Fault, Reason, Status
 from worker import actions as act
 from worker.actions import Action, Id
 from worker.attempts import Attempt, Book
-from worker.pool import Pool, Sandbox, Stage
+from worker.boxes import Sandbox, Stage
+from worker.keeping import Keeping
+from worker.pool import Pool
 from worker.setbacks import Setbacks
 from worker.speed import Speeds, is_long
 
@@ -30,6 +32,7 @@ class Placing:
         self.setbacks = Setbacks()
         self.slots = slots
         self.is_draining = False
+        self.keeping = Keeping(pool)
 
     @property
     def free(self) -> int:
@@ -145,7 +148,8 @@ class Placing:
         """
         orders = self.pool.begin(now)
         for box in self.pool.queued():
-            if self.pool.making(box.key) > len(self.book.waiting(box.key)):
+            is_needed = self.pool.making(box.key) <= len(self.book.waiting(box.key))
+            if not box.is_ahead and not is_needed:
                 orders += self.pool.stop(box, now)
         return orders
 
@@ -196,6 +200,13 @@ class Placing:
             box.queue.remove(one.id)
             one.box = ""
             orders += self._wait(one, now)
+        return orders
+
+    def _covered_again(self, key: str, now: float) -> list[Action]:
+        """Have a new sandbox made for whoever waited for a generic one that died."""
+        orders: list[Action] = []
+        while len(self.book.waiting(key)) > self.pool.making(key):
+            orders += self.pool.make(key, now, anew=True)
         return orders
 
     def _not_made(

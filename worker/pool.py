@@ -6,85 +6,33 @@ sandbox gets an attempt is the broker's business; whether it lives is decided he
 
 from __future__ import annotations
 
-import enum
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from wire.messages import ColdBecause, Made
-from wire.models import Reason, Spec, Status
-from worker.actions import Action, Id, Kill, Spawn, Specialise, Step, Stop, WantBundle
+from wire.messages import ColdBecause
+from wire.models import Spec
+from worker import turns
+from worker.actions import (
+    Action,
+    DropBundle,
+    Kill,
+    Spawn,
+    Specialise,
+    Step,
+    Stop,
+    WantBundle,
+)
+from worker.boxes import MAKING, Sandbox, Stage
 from worker.partings import Partings
+from worker.preload import Preload, Wish
+from worker.resting import Resting
 
 #: A miniworker that was told to leave is killed after this.
 STOP_S: Final = 2.0
-
-
-class Stage(enum.Enum):
-    """Where a sandbox stands; it only ever goes forward, but between IDLE and BUSY."""
-
-    #: Its miniworker is being forked, or its bundle is on its way.
-    STARTING = "starting"
-    #: It has all it needs, and waits for its turn to be made.
-    QUEUED = "queued"
-    SPECIALISING = "specialising"
-    IDLE = "idle"
-    #: An attempt has it, running or waiting for START.
-    BUSY = "busy"
-    STOPPING = "stopping"
-
-
-MAKING: Final = (Stage.STARTING, Stage.QUEUED, Stage.SPECIALISING)
-
-
-@dataclass(slots=True)
-class Sandbox:
-    """One sandbox and its miniworker, which share a name and a life."""
-
-    name: str
-    key: str
-    since: float
-    stage: Stage = Stage.STARTING
-    up: bool = False
-    spec: Spec | None = None
-    bundle: str = ""
-    #: Attempts it has: the head, then those ahead.
-    queue: deque[Id] = field(default_factory=deque)
-    #: How an attempt will have ended once the kill that was ordered has worked.
-    verdict: tuple[Id, Status, Reason] | None = None
-    #: Whether it was given up before it was ready.
-    failed: bool = False
-    #: Why it had to be made, and what that took.
-    because: ColdBecause = ColdBecause.FIRST
-    steps: list[Step] = field(default_factory=list)
-    #: How many attempts its miniworker was given, and the head that these were recalled for.
-    given: int = 0
-    recalled: Id | None = None
-
-    def enter(self, stage: Stage, now: float) -> None:
-        """Go to a stage; its clock begins."""
-        self.stage = stage
-        self.since = now
-
-    def has_its_turn(self, now: float) -> None:
-        """Be made from here on; what it waited for that was no part of the making."""
-        if now > self.since:
-            forked = max((step.end for step in self.steps), default=self.since)
-            self.steps += [
-                Step("sandbox", forked, self.since),
-                Step("turn", self.since, now),
-            ]
-        self.enter(Stage.SPECIALISING, now)
-
-    def made(self, begin: float, end: float) -> Made:
-        """Return what the making took between an attempt's coming and its START."""
-        stages: dict[str, float] = {}
-        for step in self.steps:
-            took_s = min(step.end, end) - max(step.begin, begin)
-            if took_s > 0:
-                stages[step.stage] = stages.get(step.stage, 0.0) + took_s * 1000
-        return Made(self.because, stages)
+#: An idle sandbox of a revision that new calls no longer get leaves after this: calls that
+#: were accepted before may still be on their way.
+SUPERSEDED_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +51,11 @@ class PoolSettings:
 class Pool:
     """All sandboxes by name, and the idle ones of each key in the order of their last use."""
 
-    def __init__(self, settings: PoolSettings) -> None:
+    def __init__(self, settings: PoolSettings, preload: Preload | None = None) -> None:
+        self.preload = Preload() if preload is None else preload
         self.sandboxes: dict[str, Sandbox] = {}
         self._settings = settings
-        self._idle: dict[str, deque[Sandbox]] = {}
+        self.resting = Resting()
         self._made = 0
         self._partings = Partings()
         #: How many were stopped to make room.
@@ -119,8 +68,8 @@ class Pool:
         return iter(list(self.sandboxes.values()))
 
     def counts(self) -> dict[str, int]:
-        """Return the number of idle sandboxes by key."""
-        return {key: len(idle) for key, idle in self._idle.items() if idle}
+        """Return the number of idle sandboxes by revision key."""
+        return self.resting.counts()
 
     def making(self, key: str) -> int:
         """Return how many sandboxes of a key are on their way."""
@@ -132,33 +81,82 @@ class Pool:
         """Return how many sandboxes there are that nobody told to leave."""
         return sum(1 for box in self.sandboxes.values() if box.stage is not Stage.STOPPING)
 
-    def make(self, key: str, now: float) -> list[Action]:
-        """Begin a sandbox of this key; the fork and the bundle go on at the same time."""
-        actions: list[Action] = []
+    @property
+    def has_generics(self) -> bool:
+        """Return whether there are as many generic ones, of all kinds, as may be."""
+        # The other half is for functions: else none would stay warm after its call.
+        most = max(1, self._settings.max_warm // 2)
+        living = self.sandboxes.values()
+        return sum(b.is_generic and b.stage is not Stage.STOPPING for b in living) >= most
+
+    def alive_of(self, key: str) -> int:
+        """Return how many of a key there are that nobody told to leave."""
+        return sum(1 for box in self._all_of(key))
+
+    def make(self, key: str, now: float, *, anew: bool = False) -> list[Action]:
+        """Get a sandbox of this key: a generic one that waits, or else (or ``anew``) a new one.
+
+        Of a new one the fork and the bundle go on at the same time.
+        """
         because = self._because(key)
-        if self.alive() >= self._settings.max_warm:
-            actions += self._evict(now)
-        self._made += 1
-        box = Sandbox(f"m{self._made}", key, now, because=because)
-        self.sandboxes[box.name] = box
+        if not anew and (box := self._claim(key, now)):
+            box.because = because
+            return [WantBundle(box.name, key)]
+        actions = self._evict(now) if self.alive() >= self._settings.max_warm else []
+        box = self._new(key, now)
+        box.because = because
         return [*actions, WantBundle(box.name, key), Spawn(box.name)]
+
+    def make_ahead(self, wish: Wish, now: float) -> list[Action]:
+        """Begin a sandbox that no call waits for."""
+        box = self._new(wish.key, now)
+        box.is_ahead = True
+        if wish.stand_in is None:
+            return [WantBundle(box.name, wish.key), Spawn(box.name)]
+        box.kind = wish.key
+        box.spec = box.stand_in = wish.stand_in
+        return [Spawn(box.name)]
+
+    def makes_for_calls(self) -> bool:
+        """Return whether a sandbox is being made that a call may wait for."""
+        return any(
+            box.stage in MAKING and not box.is_ahead and not box.waits_for_bundle
+            for box in self.sandboxes.values()
+        )
+
+    def is_kept(self, box: Sandbox) -> bool:
+        """Return whether there would be too few of its key without this one."""
+        least = self.preload.least(box.key)
+        return least > 0 and self.alive_of(box.key) <= least
+
+    def room(self, now: float) -> list[Action] | None:
+        """Make room for one that should wait; None if all there are should stay too."""
+        if self.alive() < self._settings.max_warm:
+            return []
+        free = [box for box in self.resting.oldest() if not self.is_kept(box)]
+        return self._leave(min(free, key=lambda b: b.since), now) if free else None
 
     def take(self, key: str, now: float) -> Sandbox | None:
         """Return an idle sandbox of this key, the one used last; it is BUSY from here on."""
-        idle = self._idle.get(key)
-        if not idle:
-            return None
-        box = idle.pop()
-        if not idle:
-            del self._idle[key]
-        box.enter(Stage.BUSY, now)
+        box = self.resting.take(key)
+        if box is not None:
+            box.enter(Stage.BUSY, now)
         return box
 
     def rest(self, box: Sandbox, now: float) -> list[Action]:
         """Let a sandbox that nobody needs wait, or leave if there are too many."""
         box.enter(Stage.IDLE, now)
-        self._idle.setdefault(box.key, deque()).append(box)
+        self.resting.add(box)
+        most = box.spec.function.max_warm if box.spec and not box.is_generic else None
+        if most is not None and self.resting.of(box.key) > most:
+            return self._leave(self.resting.first(box.key), now)
         return self._evict(now) if self.alive() > self._settings.max_warm else []
+
+    def unclaim(self, box: Sandbox, now: float) -> list[Action]:
+        """Let a claimed sandbox wait again: no code came into it."""
+        box.key, box.spec = box.kind, box.stand_in
+        box.steps = []
+        return [DropBundle(box.name), *self.rest(box, now)]
 
     def up(self, name: str, now: float) -> list[Action]:
         """The miniworker was forked and listens."""
@@ -184,24 +182,18 @@ class Pool:
 
     def made(self, box: Sandbox, load_ms: float, now: float) -> None:
         """A sandbox is ready: its making ends with the loading of the code."""
+        if box.is_generic:
+            return
         self._partings.ready(box.key)
-        begin = max((step.end for step in box.steps), default=now)
-        loading = max(begin, now - load_ms / 1000)
-        box.steps += [Step("sandbox", begin, loading), Step("load", loading, now)]
+        box.loaded(load_ms, now)
 
     def queued(self) -> list[Sandbox]:
-        """Return those that wait for their turn to be made, first come first."""
-        return [box for box in self if box.stage is Stage.QUEUED]
+        """Return those that wait for their turn to be made: those for calls come first."""
+        return turns.queued(self.sandboxes.values())
 
     def begin(self, now: float) -> list[Action]:
         """Have as many made of those that wait for it as may be at once."""
-        made = sum(1 for box in self if box.stage is Stage.SPECIALISING)
-        actions: list[Action] = []
-        for box in self.queued()[: max(0, self._settings.starts - made)]:
-            if box.spec is not None:
-                box.has_its_turn(now)
-                actions.append(Specialise(box.name, box.spec, box.bundle))
-        return actions
+        return turns.begin(self.sandboxes.values(), self._settings.starts, now)
 
     def stop(
         self, box: Sandbox, now: float, because: ColdBecause | None = None
@@ -209,18 +201,19 @@ class Pool:
         """Have a sandbox leave that no attempt has; ``because`` if others will ask why."""
         if box.stage is Stage.STOPPING:
             return []
-        if because is not None:
+        if because is not None and not box.is_generic:
             self._partings.left(box.key, because)
-        self._unrest(box)
+        self.resting.remove(box)
         box.enter(Stage.STOPPING, now)
         return [Stop(box.name)] if box.up else []
 
     def doom(self, box: Sandbox, now: float) -> None:
         """Give a sandbox up: it gets nothing more, and its end is awaited."""
         if box.stage in (Stage.IDLE, Stage.BUSY):
-            self._partings.left(box.key, ColdBecause.DIED)
-        self._unrest(box)
-        box.failed = box.failed or box.stage in MAKING
+            self._has_died(box)
+        self.resting.remove(box)
+        is_waiting = box.is_generic and box.stage is Stage.IDLE
+        box.failed = box.failed or box.stage in MAKING or is_waiting
         box.enter(Stage.STOPPING, now)
 
     def gone(self, name: str) -> Sandbox | None:
@@ -228,8 +221,8 @@ class Pool:
         box = self.sandboxes.pop(name, None)
         if box is not None:
             if box.stage in (Stage.IDLE, Stage.BUSY):
-                self._partings.left(box.key, ColdBecause.DIED)
-            self._unrest(box)
+                self._has_died(box)
+            self.resting.remove(box)
         return box
 
     def tick(self, now: float) -> list[Action]:
@@ -237,7 +230,7 @@ class Pool:
         actions: list[Action] = []
         for box in self:
             waited = now - box.since
-            if box.stage is Stage.IDLE and waited >= self._idle_s(box):
+            if box.stage is Stage.IDLE and self._has_idled(box, waited):
                 actions += self.stop(box, now, ColdBecause.IDLE)
             elif box.stage is Stage.STOPPING and waited >= STOP_S:
                 actions += self._kill(box, now, "it did not leave when asked")
@@ -248,12 +241,17 @@ class Pool:
     def _overdue(self, box: Sandbox) -> bool:
         # Fetching and installing a bundle have limits of their own, and so have those that
         # are made before it.
-        waits = box.stage is Stage.QUEUED or (box.up and not box.bundle)
+        waits = box.stage is Stage.QUEUED or box.waits_for_bundle
         return box.stage in MAKING and not waits
 
     def _kill(self, box: Sandbox, now: float, why: str) -> list[Action]:
         self.doom(box, now)
         return [Kill(box.name, why)]
+
+    def _has_idled(self, box: Sandbox, waited: float) -> bool:
+        if not self.preload.is_current(box.key):
+            return waited >= min(self._idle_s(box), SUPERSEDED_S)
+        return waited >= self._idle_s(box) and not self.is_kept(box)
 
     def _idle_s(self, box: Sandbox) -> float:
         own = box.spec.function.idle if box.spec else None
@@ -262,27 +260,50 @@ class Pool:
     def _specialise(self, box: Sandbox, now: float) -> list[Action]:
         if not (box.up and box.spec and box.stage is Stage.STARTING):
             return []
+        if box.is_claimed:
+            # Nothing has to be started for it, so it takes no turn.
+            box.enter(Stage.SPECIALISING, now)
+            return [Specialise(box.name, box.spec, box.bundle)]
         box.enter(Stage.QUEUED, now)
         return self.begin(now)
 
+    def _new(self, key: str, now: float) -> Sandbox:
+        self._made += 1
+        box = Sandbox(f"m{self._made}", key, now)
+        self.sandboxes[box.name] = box
+        return box
+
+    def _claim(self, key: str, now: float) -> Sandbox | None:
+        """Give a waiting generic sandbox this key, for good unless no code comes."""
+        kind = self.preload.kind_of(key)
+        box = self.take(kind, now) if kind else None
+        if box is not None:
+            box.key, box.spec = key, None
+            box.is_ahead = False
+            box.enter(Stage.STARTING, now)
+        return box
+
     def _evict(self, now: float) -> list[Action]:
-        """Stop the sandbox that has been idle longest, of whatever key."""
-        if not self._idle:
+        """Stop the sandbox that has been idle longest, of whatever key; kept ones last."""
+        oldest = self.resting.oldest()
+        if not oldest:
             return []
-        oldest = min((idle[0] for idle in self._idle.values()), key=lambda box: box.since)
+        return self._leave(min(oldest, key=lambda b: (self.is_kept(b), b.since)), now)
+
+    def _leave(self, box: Sandbox, now: float) -> list[Action]:
         self.evicted += 1
-        return self.stop(oldest, now, ColdBecause.EVICTED)
+        return self.stop(box, now, ColdBecause.EVICTED)
+
+    def _all_of(self, key: str) -> Iterator[Sandbox]:
+        boxes = self.sandboxes.values()
+        return (b for b in boxes if b.key == key and b.stage is not Stage.STOPPING)
 
     def _because(self, key: str) -> ColdBecause:
         """Return why a call of this key finds no idle sandbox."""
-        for box in self.sandboxes.values():
-            if box.key == key and box.stage is not Stage.STOPPING:
-                return ColdBecause.BUSY
+        if self.alive_of(key):
+            return ColdBecause.BUSY
         return self._partings.because(key)
 
-    def _unrest(self, box: Sandbox) -> None:
-        idle = self._idle.get(box.key)
-        if box.stage is Stage.IDLE and idle is not None:
-            idle.remove(box)
-            if not idle:
-                del self._idle[box.key]
+    def _has_died(self, box: Sandbox) -> None:
+        if not box.is_generic:
+            self._partings.left(box.key, ColdBecause.DIED)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from wire.scrape import Place
 from worker.pool import PoolSettings
+from worker.preload import Policy
 from worker.reach import Reach
 
 
@@ -24,6 +25,9 @@ class Settings:
     build_s: float = 600.0
     reach: Reach = field(default_factory=Reach)
     grace_s: float = 10.0
+    preload: Policy = "none"
+    #: Generic sandboxes of a kind that wait, where any do.
+    generic: int = 2
     #: For the zygote and its miniworkers.
     log_level: str = "info"
     log_format: str = "text"

@@ -9,6 +9,7 @@ from wire.codec import Message
 from worker.actions import SayReady, SayReturned
 from worker.broker import Broker
 from worker.credits import Credits
+from worker.diary import Diary
 from worker.fetcher import What
 from worker.results import Results
 from worker.uplink import Uplink
@@ -65,7 +66,7 @@ class Voice:
         if number := self._uplink.session.number:
             self._uplink.say(m.Sync(session=number, epoch=epoch, seq=seq, keys=keys))
 
-    def beat(self, broker: Broker, credits_: Credits) -> None:
+    def beat(self, broker: Broker, credits_: Credits, diary: Diary) -> None:
         """Say that this node lives, and what people want to know of it."""
         number = self._uplink.session.number
         if not number:
@@ -79,5 +80,8 @@ class Voice:
             load=os.getloadavg()[0],
             state="draining" if broker.is_draining else "up",
             warm=tuple(sorted(broker.pool.counts().items())),
+            generic=tuple(sorted(broker.pool.resting.generics().items())),
+            starts=diary.found(),
+            preload=broker.pool.preload.policy,
         )
         self._uplink.say(beat)

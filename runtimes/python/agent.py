@@ -264,6 +264,8 @@ class Sandbox:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.tell({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid(), "mark": True})
+        # What is to come may be long in coming: a generic sandbox does here what it can.
+        gc.collect()
         self._receive_init()
         try:
             _lay_out(self.init["bundle"], self.init["path"])
@@ -1586,7 +1588,6 @@ def _serve(path: str) -> tuple[Script | Command, int]:
         sandbox.meet()
         mode = _mode(sandbox.init, sandbox.env)
         floor = Keeper(sandbox, mode) if isinstance(mode, Handler) else PerCall(sandbox, mode)
-        gc.collect()
         gc.freeze()
         floor.get_ready()
     except Broken as error:

@@ -69,6 +69,15 @@ GONE = Made("a code of a later release")
             ),
         ),
         (
+            tried(Way.COLD, 1, 1, warmth=Warmth.COLD, made=Made("first", {}, "python")),
+            "cold",
+            (
+                f"{ORDERED}the only node (3 of 4 free); cold because none of this function had "
+                "been there since its worker started; a waiting generic sandbox of python was "
+                "taken, and the function loaded into it"
+            ),
+        ),
+        (
             tried(Way.COLD, 1, 1, warmth=Warmth.WARM),
             "idle",
             (

@@ -266,6 +266,27 @@ async def test_strangers_and_namesakes_and_other_versions() -> None:
         assert "version 99" in refused.message
 
 
+async def test_a_node_shows_what_waits_there_and_of_what_use_it_was() -> None:
+    async with open_room() as room:
+        worker = await room.worker()
+        _, (shown,), _ = await room.ask("GET", "/workers")
+        assert (shown["generic"], shown["hitRatio"], shown["genericHitRatio"]) == (
+            {},
+            None,
+            None,
+        )
+        beat = {"warm": (("default/dice@1.1", 2),), "generic": (("python", 1),)}
+        # Its own next heartbeat says nothing of it again.
+        while not shown["generic"]:
+            worker.heartbeat(**beat, starts=(6, 1, 3), preload="runtime")
+            _, (shown,), _ = await room.ask("GET", "/workers")
+        assert shown["preload"] == "runtime"
+        assert shown["warm"] == {"default/dice@1.1": 2}
+        assert shown["generic"] == {"python": 1}
+        assert shown["starts"] == {"warm": 6, "generic": 1, "cold": 3}
+        assert (shown["hitRatio"], shown["genericHitRatio"]) == (0.6, 0.25)
+
+
 async def test_packages_and_large_params_are_fetched() -> None:
     async with open_room() as room:
         await room.register()

@@ -93,7 +93,8 @@ def test_only_the_first_dbnode_forgets() -> None:
 
 
 def test_a_restarted_api_listens_where_it_did() -> None:
-    plan = UpPlan(Settings(port=0, workers=2, slots=3, idle=1.5, insecure=True))
+    settings = Settings(port=0, workers=2, slots=3, idle=1.5, preload="runtime", insecure=True)
+    plan = UpPlan(settings)
     assert plan.stages == (("dbnode",), ("api",), ("node1", "node2"))
     plan.note("api", {"url": "http://127.0.0.1:4711"})
     plan.note("node1", {"url": "http://127.0.0.1:1"})
@@ -104,6 +105,7 @@ def test_a_restarted_api_listens_where_it_did() -> None:
     worker = plan.command("node2", first=True)
     assert worker[worker.index("--slots") + 1] == "3"
     assert worker[worker.index("--idle") + 1] == "1.5"
+    assert worker[worker.index("--preload") + 1] == "runtime"
 
 
 def test_the_sandbox_is_decided_once_for_all_lives_of_all_workers() -> None:

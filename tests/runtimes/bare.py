@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from miniworker import agent
-from miniworker.meeting import Mark, Meeting, agree, await_readable
+from miniworker.meeting import Mark, Meeting, agree, await_readable, greet
 from miniworker.sandbox import SOCKET_NAME, Plan
 from tests.miniworker.rig import spec
 
@@ -45,7 +45,8 @@ class Bare:
             env={"PATH": "/usr/bin:/bin", "TMPDIR": str(self._top / "tmp")},
             limits=limits,
         )
-        assert agree(self.control, init, self.mark, self)  # type: ignore[arg-type]
+        assert greet(self.control, self)  # type: ignore[arg-type]
+        agree(self.control, init, self.mark, self)  # type: ignore[arg-type]
 
     def has_ended(self) -> bool:
         """As a sandbox says it."""

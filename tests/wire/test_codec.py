@@ -114,6 +114,7 @@ SAMPLES: list[tuple[Dialect[Message], Message]] = [
     (jobs.FROM_MINIWORKER, jobs.Heartbeat(call=1, attempt=1)),
     (jobs.FROM_MINIWORKER, jobs.Dropped(count=1)),
     (jobs.TO_MINIWORKER, jobs.Build(spec=SPEC, bundle="b", timeout_ms=1000, env={})),
+    (jobs.TO_MINIWORKER, jobs.Premake(spec=SPEC, bundles="b")),
     (jobs.TO_MINIWORKER, jobs.Specialise(spec=SPEC, bundle="b")),
     (jobs.TO_MINIWORKER, jobs.Job(call=1, attempt=1, timeout_ms=5000)),
     (jobs.TO_MINIWORKER, jobs.Cancel(call=1, attempt=1, reason=REASON)),
