@@ -20,13 +20,13 @@ from typing import Final
 
 import msgspec
 
-from miniworker import kernel, layout, processes, rlimits
+from miniworker import kernel, layout, processes, rlimits, tools
 from miniworker.building import PIPE_VARIABLE
 from miniworker.sandbox import SOCKET_NAME, NoSandbox, Plan
 from miniworker.tools import AGENTS
 from miniworker.watching import PIPE_NAME
 
-#: Agents whose part the python agent's command mode takes while they have no file.
+#: Agents whose part the python agent's command mode takes where they cannot run.
 COMMANDS_BY_PYTHON: Final = frozenset({"python", "none", "node", "php", "shell"})
 
 
@@ -60,6 +60,7 @@ class ConfinedSandbox:
         self._folder = plan.folder.absolute()
         self._pid: int | None = None
         self._uid = self._own_uid()
+        self._argv: list[str] = []
         self._places = layout.places(
             has_view=self._settings.has_view,
             folder=str(self._folder),
@@ -89,10 +90,9 @@ class ConfinedSandbox:
 
     def start(self) -> None:
         """Fork; the child confines itself and becomes the agent."""
-        name = self._plan.spec.runtime.agent
-        if name not in COMMANDS_BY_PYTHON and not self._has_agent(name):
-            hint = f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names"
-            raise NoSandbox(f"this node has no agent {name!r}", hint=hint)
+        self._check_agent(self._plan.spec.runtime.agent)
+        # Looked up here: in a view the host's folders are out of sight.
+        self._argv = self._agent()
         self._make_folders()
         kernel.adopt_orphans()
         if self._makes_namespaces:
@@ -173,7 +173,7 @@ class ConfinedSandbox:
         if self._settings.level == "bubblewrap":
             kernel.die_with_parent()
             rlimits.impose(limits)
-            self._execute(layout.bwrap(self._view(), self._settings.bwrap, self._agent()))
+            self._execute(layout.bwrap(self._view(), self._settings.bwrap, self._argv))
         if self._makes_namespaces:
             self._enter_view()
         rlimits.impose(limits)
@@ -186,7 +186,7 @@ class ConfinedSandbox:
         elif os.getppid() != parent:
             os._exit(1)
         kernel.no_new_privileges()
-        self._execute(self._agent())
+        self._execute(self._argv)
 
     def _enter_view(self) -> None:
         flags = kernel.NEW_MOUNTS | kernel.NEW_IPC | kernel.NEW_UTS
@@ -207,15 +207,38 @@ class ConfinedSandbox:
         )
 
     def _agent(self) -> list[str]:
-        tools, name = self._places.tools, self._plan.spec.runtime.agent
+        place, name = self._places.tools, self._plan.spec.runtime.agent
         socket = f"{self._places.sockets}/{SOCKET_NAME}"
         if self._has_agent(name):
-            return [f"{tools}/{AGENTS}/{name}", socket]
-        return [f"{tools}/bin/python3", f"{tools}/{AGENTS}/python.py", socket]
+            return [f"{place}/{AGENTS}/{name}", socket]
+        return [f"{place}/bin/python3", f"{place}/{AGENTS}/python.py", socket]
 
     def _has_agent(self, name: str) -> bool:
         # What installs is a command of sh, whatever runs the calls.
-        return not self._plan.build and Path(self._settings.tools, AGENTS, name).is_file()
+        if self._plan.build or not self._agent_file(name).is_file():
+            return False
+        return not self._lacks(name)
+
+    def _agent_file(self, name: str) -> Path:
+        return Path(self._settings.tools, AGENTS, name)
+
+    def _lacks(self, name: str) -> str:
+        """Return the program that this agent is written for, if a sandbox here has none."""
+        return tools.lacks(self._agent_file(name), self.env["PATH"])
+
+    def _check_agent(self, name: str) -> None:
+        """Refuse what neither the agent nor the one that stands in for it can do."""
+        has_file = self._agent_file(name).is_file()
+        if name not in COMMANDS_BY_PYTHON and not has_file:
+            hint = f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names"
+            raise NoSandbox(f"this node has no agent {name!r}", hint=hint)
+        needs_it = name not in COMMANDS_BY_PYTHON or self._plan.spec.function.entry
+        program = self._lacks(name) if has_file and needs_it and not self._plan.build else ""
+        if program:
+            raise NoSandbox(
+                f"the agent {name!r} needs the program {program!r}, and this node has none",
+                hint="install it for all users of the node, or run the node with containers",
+            )
 
     def _execute(self, argv: list[str]) -> None:
         # Without PYTHONPATH: no module of the function may reach the agent's process.
