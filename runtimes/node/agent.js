@@ -490,7 +490,8 @@ class PerCall {
   kill(attempt) {
     if (!this.running || this.running.attempt !== attempt) return;
     this.running.killed = true;
-    clear(this.running.child);
+    // All that it started ends when its own end is seen.
+    if (!this.running.child.hasEnded) kill(this.running.child.pid);
   }
 }
 
@@ -527,7 +528,8 @@ class Keeper {
       host.ended.then(async (status) => {
         clearTimeout(late);
         await Promise.race([host.said, pause(SAID_MS)]);
-        const verdict = verdictOf(status, "", argv[0], this.sandbox.printed.logs().err);
+        this.sandbox.printed.drain();
+        const verdict = hostVerdict(status, argv[0], this.sandbox.printed.logs().err);
         fail(`its process ended while it was loaded: ${verdict.message}`);
         if (host.isLoaded) this.died(host, verdict);
       });
@@ -626,6 +628,14 @@ function watched(argv) {
   return { argv: [program, "--require", __filename, ...rest], more: { [REPORTS]: "1" } };
 }
 
+/** Return why a handler's process ended before it returned. */
+function hostVerdict(status, program, printed) {
+  const verdict = verdictOf(status, "", program, printed);
+  if (!["", "exit_code"].includes(verdict.code)) return verdict;
+  const text = `its process exited with the code ${status.code}: a handler returns its result`;
+  return { code: "exit_code", message: text };
+}
+
 function verdictOf({ code, signal, error }, said, program, printed) {
   if (error) return { code: "command_not_found", message: whyNot(program, error) };
   if ((signal || code >= 128) && /(heap|process) out of memory/.test(printed)) {
@@ -678,7 +688,7 @@ function flushed(stream) {
 /** Print an exception as Node does, without the lines of this file and of Node itself. */
 function printError(error) {
   const stack = error instanceof Error ? String(error.stack) : textOf(error);
-  const own = (line) => line.includes(__filename) || /\(?node:internal/.test(line);
+  const own = (line) => line.includes(__filename) || /\(?node:|Host\./.test(line);
   const lines = stack.split("\n").filter((line) => !/^\s+at /.test(line) || !own(line));
   fs.writeSync(2, `${lines.join("\n")}\n`);
 }

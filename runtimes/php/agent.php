@@ -160,8 +160,10 @@ final class Process
             ["file", $stdin, "r"], ["pipe", "w"], ["pipe", "w"],
             ORDERS => ["pipe", "r"], REPORT => ["pipe", "w"],
         ];
-        // What this process has open is none of the function's: PHP would hand it down.
-        $line = "exec " . implode(" ", array_map(fn ($fd) => "$fd<&-", sockets()))
+        // What this process has open is none of the function's: PHP would hand it down. The
+        // lowest numbers are others by then.
+        $open = array_filter(sockets(), fn ($fd) => $fd > REPORT);
+        $line = "exec " . implode(" ", array_map(fn ($fd) => "$fd<&-", $open))
             . '; command -v setsid >/dev/null && exec setsid "$@"; exec "$@"';
         $argv = ["/bin/sh", "-c", $line, "sh", ...$argv];
         $handle = @proc_open($argv, $kinds, $this->pipes, $folder, $env);
@@ -917,7 +919,7 @@ final class Host
             $value = is_array($given) ? $function(...$given) : $function($given);
             $result = $this->asJson($value);
         } catch (\Throwable $error) {
-            fwrite(STDERR, "$error\n");
+            printError($error);
             return [["code" => "raised", "message" => textOf($error)], ""];
         }
         if (strlen($result) <= $this->limit) {
@@ -951,6 +953,14 @@ final class Host
     }
 }
 
+/** Print an exception as PHP does, without the lines of this file. */
+function printError(\Throwable $error): void
+{
+    $lines = explode("\n", (string) $error);
+    $own = fn ($line) => str_contains($line, __FILE__ . "(") || str_contains($line, "{main}");
+    fwrite(STDERR, implode("\n", array_filter($lines, fn ($line) => !$own($line))) . "\n");
+}
+
 function textOf(\Throwable $error): string
 {
     return clip(get_class($error) . ": " . $error->getMessage());
@@ -977,7 +987,7 @@ if (getenv(REPORTS)) {
         Host::$it->find($skep_before);
         unset($skep_before);
     } catch (\Throwable $error) {
-        fwrite(STDERR, "$error\n");
+        printError($error);
         Host::$it->fail(textOf($error));
     }
     Host::$it->serve();

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from miniworker.processes import descendants
 from tests.miniworker.rig import Mini, Rig, is_zombie, spec
 from tests.runtimes.languages import Language
 from wire import jobs
@@ -81,3 +82,16 @@ class Place:
             if not Path(f"/proc/{mini.pid}").exists() or is_zombie(mini.pid):
                 return None, b""
         return self._rig.recv(mini.route)
+
+    def processes(self, program: str) -> list[int]:
+        """Return the processes of this program that come of its sandbox."""
+        assert self._mini is not None
+        living = [pid for pid in descendants(self._mini.pid) if not is_zombie(pid)]
+        return [pid for pid in living if _name(pid) == program]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
