@@ -119,7 +119,7 @@ def _namespace_mend() -> str:
 def docker(environment: dict[str, str]) -> Finding:
     """Ask the Docker engine who it is."""
     address = environment.get("DOCKER_HOST") or _docker_socket(environment)
-    optional = "Docker is optional: --sandbox process needs none"
+    optional = "optional: without it functions are confined processes"
     if not address:
         mend = f"install Docker, or start it ({optional})"
         return Finding("Docker", "warn", "no engine's socket was found", mend)
@@ -133,7 +133,7 @@ def docker(environment: dict[str, str]) -> Finding:
         found = f"{address}: {str(error) or type(error).__name__}"
         mend = f"sudo systemctl start docker, or mend DOCKER_HOST ({optional})"
         return Finding("Docker", "warn", found, mend)
-    return Finding("Docker", "ok", f"engine {version} at {address}")
+    return Finding("Docker", "ok", f"engine {version} at {address}: functions are containers")
 
 
 def _docker_socket(environment: dict[str, str]) -> str:

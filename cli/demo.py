@@ -19,6 +19,7 @@ from cli.options import Command
 from cli.plan import Settings
 from cli.running import live
 from cli.runtime import RUNTIMES, load
+from cli.sandboxes import for_image
 from cli.screen import Screen
 from cli.waiting import ending
 from skep import Call, Client, SkepError
@@ -59,12 +60,16 @@ class DemoScreen(Screen):
 
 @click.command(cls=Command, short_help="See it work: start all, roll dice, stop all.")
 @click.option("--sandbox", default="auto", show_default=True,
-              type=click.Choice(["auto", "process"]), help="What confines dice.")  # fmt: skip
-def demo(sandbox: Literal["auto", "process"]) -> None:
+              type=click.Choice(["auto", "docker", "process"]),
+              help="What confines dice: auto is docker if its image is there.")  # fmt: skip
+def demo(sandbox: Literal["auto", "docker", "process"]) -> None:
     """Start all on free ports in a temporary folder, roll dice, stop, leave nothing."""
     screen = DemoScreen()
     with tempfile.TemporaryDirectory(prefix="skep-demo-") as path:
         screen.begin(Path(path))
+        if sandbox == "auto":
+            sandbox, why = for_image(load("python")["image"])
+            screen.quote(why)
         status = _run(Settings(port=0, sandbox=sandbox), Folder(Path(path)), screen)
     screen.row("folder removed", time.monotonic() - screen.last)
     click.echo("\ndone" if status == 0 else "\nthe demo did not end well")

@@ -21,6 +21,7 @@ STAGES: Final = {
     "earlier": "earlier attempts",
     "fetch": "package fetched",
     "install": "dependencies installed",
+    "turn": "waited for its turn to be made",
     "sandbox": "sandbox made",
     "load": "code loaded",
     "wait": "waited in the sandbox's line",

@@ -43,13 +43,21 @@ def facts_of(site: Site) -> list[tuple[str, str]]:
         ("workers", ", ".join(names) or "none has said hello yet; see the logs folder"),
         ("sandbox", "\n".join(sorted({confinement(w) for w in workers})) or "not known yet"),
         ("stop", "Ctrl-C"),
-        ("try", f"{first}\ncurl {site.url}/runtimes"),
+        ("try", "\n".join([*_image(workers), first, f"curl {site.url}/runtimes"])),
     ]
+
+
+def _image(workers: list[Worker]) -> list[str]:
+    """Return how the image of the runtime is made, where containers need one."""
+    if all(worker["sandbox"] != "docker" for worker in workers):
+        return []
+    return [f"docker build --tag pythonruntime {RUNTIMES / 'python'}"]
 
 
 def confinement(worker: Worker) -> str:
     """Say which sandbox a worker uses and what that confines."""
-    return textwrap.fill(f"{worker['sandbox']}: {worker['isolation']}", WIDTH)
+    said = f"{worker['sandbox']}: {worker['isolation']}"
+    return textwrap.fill(said, WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def wait_for_workers(site: Site) -> list[Worker]:

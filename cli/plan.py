@@ -38,7 +38,7 @@ class Settings:
     workers: int = 1
     slots: int | None = None
     idle: float | None = None
-    sandbox: Literal["auto", "process"] = "auto"
+    sandbox: Literal["auto", "docker", "process"] = "auto"
     insecure: bool = False
     redeploy: Literal["keep", "fresh"] = "keep"
     unfinished: Literal["requeue", "fail", "keep"] = "requeue"
@@ -57,6 +57,9 @@ class UpPlan:
         self.stages: tuple[tuple[str, ...], ...] = (("dbnode",), ("api",), self._workers)
         #: Where the api was found to listen; a restarted one must listen there again.
         self.port = settings.port
+        #: Decided by the first worker of this start: one that died and is started again
+        #: must not decide otherwise because an engine is away, or back.
+        self.sandbox: str = settings.sandbox
 
     @property
     def url(self) -> str:
@@ -72,9 +75,11 @@ class UpPlan:
         return ("db", "workers", "pub", FILE, f"{FILE}.new", *self._workers)
 
     def note(self, child: str, facts: Mapping[str, Any]) -> None:
-        """Keep the port that the api was given."""
+        """Keep the port that the api was given, and the sandbox that was decided on."""
         port = urlsplit(str(facts.get("url", ""))).port if child == "api" else None
         self.port = port or self.port
+        if child in self._workers and self.sandbox == "auto":
+            self.sandbox = str(facts.get("sandbox", "auto"))
 
     def command(self, child: str, *, first: bool) -> list[str]:
         """Return the command line of a child."""
@@ -102,7 +107,7 @@ class UpPlan:
 
     def _worker(self, name: str) -> list[str]:
         options = ["--name", name, "--api", WORKERS, "--pub", PUB]
-        options += ["--sandbox", self._settings.sandbox, *SCRAPE]
+        options += ["--sandbox", self.sandbox, *SCRAPE]
         if self._settings.slots is not None:
             options += ["--slots", str(self._settings.slots)]
         if self._settings.idle is not None:

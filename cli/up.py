@@ -33,7 +33,7 @@ from wire.process import Started
 @click.option("--idle", type=click.FloatRange(0), help="Seconds a warm sandbox may idle.")
 @click.option("--sandbox", default="auto", show_default=True,
               type=click.Choice(["auto", "docker", "process"]),
-              help="What confines functions.")  # fmt: skip
+              help="What confines functions: auto is docker if an engine answers.")  # fmt: skip
 @click.option("--insecure", is_flag=True, help="Allow a --host of the network without token.")
 @click.option("--token", help="Ask every client for this bearer token.")
 @click.option("--redeploy", default="keep", show_default=True,
@@ -62,7 +62,6 @@ def up(
     **options: Any,
 ) -> None:
     """Start a DB node, an api and workers; print where they are; stop all on Ctrl-C."""
-    refuse_docker(options["sandbox"])
     builds = build_environment(index_url, proxy, ca_bundle, build_env)
     settings = Settings(**options, builds=builds)
     check_host(settings, token)
@@ -82,14 +81,6 @@ def up(
         screen.error(*_explained(error))
         sys.exit(1)
     sys.exit(ended)
-
-
-def refuse_docker(sandbox: str) -> None:
-    """Refuse what is not there yet, before anything starts."""
-    if sandbox == "docker":
-        raise click.UsageError(
-            "there is no Docker driver in this release; use --sandbox process (or auto)"
-        )
 
 
 def check_host(settings: Settings, token: str | None) -> None:

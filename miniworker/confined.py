@@ -13,21 +13,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from miniworker import kernel, layout, processes, rlimits, tools
-from miniworker.building import PIPE_VARIABLE
-from miniworker.sandbox import SOCKET_NAME, NoSandbox, Plan
+from miniworker import kernel, layout, ownership, passing, processes, rlimits, tools
+from miniworker.sandbox import (
+    COMMANDS_BY_PYTHON,
+    NO_AGENT,
+    SOCKET_NAME,
+    NoSandbox,
+    Plan,
+    no_agent,
+)
 from miniworker.tools import AGENTS
-from miniworker.watching import PIPE_NAME
-
-#: Agents whose part the python agent's command mode takes where they cannot run.
-COMMANDS_BY_PYTHON: Final = frozenset({"python", "none", "node", "php", "shell"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class ConfinedSandbox:
     """One confined process and what comes of it."""
 
+    is_left = False
+
     def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
         self._plan = plan
         self._settings = msgspec.convert(dict(settings), Settings)
@@ -69,11 +71,9 @@ class ConfinedSandbox:
             path=plan.spec.runtime.path,
             build=plan.build,
         )
-        self.env: Mapping[str, str] = {**plan.env, **layout.environment(self._places)}
-        if plan.build:
-            pipe = f"{self._places.sockets}/{PIPE_NAME}"
-            self.env = {**self.env, PIPE_VARIABLE: pipe}
-        self._extra = _files_named(plan.env)
+        given = passing.to_build(plan, self._places.sockets)
+        self.env: Mapping[str, str] = given | layout.environment(self._places)
+        self._extra = tuple(f for f in passing.files_named(plan.env) if layout.needs_bind(f))
 
     def __repr__(self) -> str:
         return f"<ConfinedSandbox by {self._settings.level}, pid {self._pid}, uid {self._uid}>"
@@ -128,7 +128,7 @@ class ConfinedSandbox:
         for name in ("work", "tmp", "root"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
         if self._plan.build:
-            _give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
+            ownership.give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
 
     # --- before the fork ---------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class ConfinedSandbox:
             for name in ("work", "tmp"):
                 os.chown(self._folder / name, self._uid, self._uid)
             if self._plan.build:
-                _give(self._plan.bundle, self._uid, self._uid)
+                ownership.give(self._plan.bundle, self._uid, self._uid)
 
     # --- in the child ------------------------------------------------------------------
 
@@ -230,14 +230,14 @@ class ConfinedSandbox:
         """Refuse what neither the agent nor the one that stands in for it can do."""
         has_file = self._agent_file(name).is_file()
         if name not in COMMANDS_BY_PYTHON and not has_file:
-            hint = f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names"
-            raise NoSandbox(f"this node has no agent {name!r}", hint=hint)
+            raise no_agent(name, f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names")
         needs_it = name not in COMMANDS_BY_PYTHON or self._plan.spec.function.entry
         program = self._lacks(name) if has_file and needs_it and not self._plan.build else ""
         if program:
             raise NoSandbox(
                 f"the agent {name!r} needs the program {program!r}, and this node has none",
                 hint="install it for all users of the node, or run the node with containers",
+                code=NO_AGENT,
             )
 
     def _execute(self, argv: list[str]) -> None:
@@ -251,27 +251,3 @@ def drop(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-
-
-def _files_named(env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files and folders that passed-on settings name, to be shown to a build."""
-    words = dict.fromkeys(word for value in env.values() for word in value.split())
-    return tuple(w for w in words if w.startswith("/") and layout.needs_bind(w))
-
-
-def _give(top: Path, uid: int, gid: int, *, seal: bool = False) -> None:
-    """Change the owner of a tree without following links; sealed, nobody can write it."""
-    _give_one(top, uid, gid, seal=seal)
-    for folder, folders, files in os.walk(top):
-        for name in (*folders, *files):
-            _give_one(Path(folder, name), uid, gid, seal=seal)
-
-
-def _give_one(path: Path, uid: int, gid: int, *, seal: bool) -> None:
-    mode = path.lstat().st_mode
-    if seal and not stat.S_ISDIR(mode) and not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-        path.unlink()
-        return
-    os.lchown(path, uid, gid)
-    if seal and not stat.S_ISLNK(mode):
-        path.chmod(0o755 if stat.S_ISDIR(mode) or mode & 0o100 else 0o644)

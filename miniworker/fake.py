@@ -38,6 +38,8 @@ _LENGTHS: Final = struct.Struct(">II")
 class FakeSandbox:
     """A process that answers as an agent would."""
 
+    is_left = False
+
     def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
         self._socket = plan.sockets / SOCKET_NAME
         self._settings = settings

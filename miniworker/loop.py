@@ -11,18 +11,19 @@ import os
 import select
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import zmq
 
-from miniworker import agent, confined, fake
+from miniworker import agent, drivers
 from miniworker.attempts import Action, Attempts, Destroy, Hand, KillAttempt, Tell
 from miniworker.builder import Builder
 from miniworker.handed import Handed
 from miniworker.opening import Opened, open_sandbox
-from miniworker.sandbox import Driver, NoSandbox, Plan
+from miniworker.sandbox import NoSandbox, Plan
 from wire import jobs
 from wire.about import about
 from wire.codec import FRAMES, Message, encode
@@ -34,10 +35,8 @@ log = logging.getLogger(__name__)
 
 #: At its end a miniworker waits this long for its last words to be read.
 LINGER_MS: Final = 1000
-DRIVERS: Final[Mapping[str, Driver]] = {
-    "process": confined.ConfinedSandbox,
-    "fake": fake.FakeSandbox,
-}
+#: The exit status that asks the zygote to sweep.
+LEFT_BEHIND: Final = 3
 
 
 class Miniworker:
@@ -57,6 +56,8 @@ class Miniworker:
         #: Set while the bundle is built: the one attempt is the dependencies command.
         self._building: Builder | None = None
         self._ended = False
+        #: Set if something is left that the zygote has to sweep.
+        self.is_left = False
 
     def __repr__(self) -> str:
         return f"<Miniworker {self._spawn.miniworker}, {self._opened!r}, {self._attempts!r}>"
@@ -183,8 +184,12 @@ class Miniworker:
             raise NoSandbox("this miniworker has its sandbox already", hint="start another")
         self._spec = plan.spec
         self._attempts = Attempts(self._spawn.miniworker, _memory_mib(plan))
-        driver, settings = DRIVERS[self._spawn.driver], self._spawn.settings
-        self._opened = open_sandbox(driver, plan, settings, run, self._limits)
+        driver, settings = drivers.driver(self._spawn.driver), self._spawn.settings
+        try:
+            self._opened = open_sandbox(driver, plan, settings, run, self._limits)
+        except NoSandbox as error:
+            self.is_left = error.is_left
+            raise
         for channel in (self._opened.control, self._opened.data):
             self._poll.register(channel.fileno(), select.POLLIN)
 
@@ -218,13 +223,21 @@ class Miniworker:
         now = time.monotonic()
         match message:
             case agent.Result():
-                self._do(self._attempts.result(message, body, now))
+                self._do(self._attempts.result(self._judged(message), body, now))
             case agent.Exit():
                 self._do(self._attempts.exited(message, body, now))
             case agent.Ready():
                 self._do(self._attempts.ready(now))
             case _:
                 raise ProtocolError(f"the agent said {type(message).__name__} out of turn")
+
+    def _judged(self, result: agent.Result) -> agent.Result:
+        """Name the cause that the agent cannot see: the kernel killed for want of memory."""
+        # Asked after every call, so that the kill of a child is not the next call's.
+        killed = self._opened is not None and self._opened.sandbox.out_of_memory()
+        if not killed or result.status != "FAILED":
+            return result
+        return msgspec.structs.replace(result, status="OOM", code="oom")
 
     def _lost(self) -> None:
         """Answer for a sandbox that ended, or that had to be killed."""
@@ -297,7 +310,9 @@ class Miniworker:
             return False
         for channel in (opened.control, opened.data):
             self._poll.unregister(channel.fileno())
-        return opened.close()
+        oom = opened.close()
+        self.is_left = opened.sandbox.is_left
+        return oom
 
     def _end(self) -> None:
         self._close()
@@ -321,4 +336,4 @@ def run(spawn: jobs.Spawn, handed: Handed) -> int:
     except Exception:
         log.exception("%r failed", miniworker, extra=miniworker.about)
         return 1
-    return 0
+    return LEFT_BEHIND if miniworker.is_left else 0

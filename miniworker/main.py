@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -23,15 +24,48 @@ def main(log_level: str, log_format: Format, node: str) -> None:
 
 @main.command()
 @click.option("--fd", required=True, type=int, help="The SOCK_SEQPACKET socket to the worker.")
-def zygote(fd: int) -> None:
+@click.option(
+    "--driver",
+    "kind",
+    type=click.Choice(["docker", "process", "fake"]),
+    default="process",
+    show_default=True,
+    help="What the sandboxes will be: it is loaded once, and what killed ones left removed.",
+)
+@click.option("--settings", default="{}", help="Those of the driver, as the probe found them.")
+def zygote(fd: int, kind: Literal["docker", "process", "fake"], settings: str) -> None:
     """Fork miniworkers on order, until the worker is gone."""
     from miniworker.zygote import serve  # noqa: PLC0415 - only here: it loads zmq
 
-    serve(fd)
+    serve(fd, kind, settings)
+
+
+@main.command()
+@click.argument("name")
+def image(name: str) -> None:
+    """Say whether the Docker engine of this host has an image, by the exit status too."""
+    from miniworker.engine import EngineRefused  # noqa: PLC0415 - as above
+    from miniworker.engine_probe import image_id  # noqa: PLC0415 - as above
+
+    try:
+        click.echo(image_id(name))
+    except EngineRefused as error:
+        words = f"the Docker engine has no image {name!r}" if error.is_missing else str(error)
+        raise click.ClickException(words) from error
+    except SkepError as error:
+        raise click.ClickException(error.message) from error
 
 
 @main.command()
 @click.option("--folder", required=True, type=click.Path(), help="Where the tools are kept.")
+@click.option(
+    "--driver",
+    "kind",
+    type=click.Choice(["auto", "docker", "process"]),
+    default="process",
+    show_default=True,
+    help="What to look for; auto is docker if an engine answers, else process.",
+)
 @click.option(
     "--level",
     "level",
@@ -42,18 +76,33 @@ def zygote(fd: int) -> None:
     help="Take this level of confinement instead of the strongest that works.",
 )
 @click.option(
+    "--network",
+    envvar="SKEP_DOCKER_NETWORK",
+    default="",
+    help="The engine's network for what asks for one.  [default: bridge]",
+)
+@click.option("--identity", default="{}", help="JSON: installation, node, boot, bundles.")
+@click.option(
     "--runtimes",
     envvar="SKEP_RUNTIMES",
     default="",
     help="Folders of runtimes beside skep's own, joined by ':'; their agents become usable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON, as a worker reads it.")
-def probe(folder: str, level: str, runtimes: str, as_json: bool) -> None:
+def probe(
+    folder: str,
+    kind: Literal["auto", "docker", "process"],
+    level: str,
+    network: str,
+    identity: str,
+    runtimes: str,
+    as_json: bool,
+) -> None:
     """Find out what this host can confine, by doing it, and print that."""
-    from miniworker.probe import probe as find  # noqa: PLC0415 - as above
+    from miniworker.finding import Wish, find  # noqa: PLC0415 - as above
 
     try:
-        found = find(Path(folder), level, [Path(p) for p in runtimes.split(":") if p])
+        found = find(Path(folder), kind, Wish.of(level, runtimes, network, identity))
     except SkepError as error:
         raise click.ClickException(f"{error.message}\n{error.hint}") from error
     click.echo(json.dumps(found, indent=None if as_json else 2))

@@ -1,7 +1,7 @@
 """The seam between a miniworker and what confines the code: one Protocol, several drivers.
 
-``confined`` (driver ``process``) and ``fake`` stand beside it; a driver for containers has
-the same seven members. A driver makes exactly one sandbox and knows nothing of calls.
+``confined`` (driver ``process``), ``container`` (``docker``) and ``fake`` stand beside it. A
+driver makes exactly one sandbox and knows nothing of calls.
 """
 
 from __future__ import annotations
@@ -17,6 +17,16 @@ from wire.models import Fault, Reason, Spec
 #: The agent's socket, in a folder of its own so that only that need be shown to a sandbox.
 SOCKET_FOLDER: Final = "sock"
 SOCKET_NAME: Final = "agent.sock"
+
+#: The code of a sandbox that did not come to be because the bundle has to be built again:
+#: nobody's fault, and never the reason of a call.
+STALE: Final = "stale_bundle"
+#: The code of one that needs an agent which this node does not have: another may, and for
+#: other functions this node is as good as before.
+NO_AGENT: Final = "no_agent"
+
+#: Agents whose part the python agent's command mode takes where they cannot run.
+COMMANDS_BY_PYTHON: Final = frozenset({"python", "none", "node", "php", "shell"})
 
 
 class NoSandbox(SkepError):
@@ -37,7 +47,14 @@ class NoSandbox(SkepError):
         self.fault = fault
         #: What was printed on the way there.
         self.log = log
+        #: Whether something of it is left that only a sweep can remove.
+        self.is_left = False
         self.reason = Reason(code=code, message=f"{message}; {hint}" if hint else message)
+
+
+def no_agent(name: str, hint: str) -> NoSandbox:
+    """Return why there is no sandbox where nothing speaks for its runtime."""
+    return NoSandbox(f"this node has no agent {name!r}", hint=hint, code=NO_AGENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +94,10 @@ class Sandbox(Protocol):
     @property
     def env(self) -> Mapping[str, str]:
         """Return what a function's environment begins with: PATH, HOME, PIP_TARGET."""
+
+    @property
+    def is_left(self) -> bool:
+        """Return whether ``kill`` could not remove all, so that somebody has to sweep."""
 
     def start(self) -> None:
         """Start the agent, which connects to the socket twice.

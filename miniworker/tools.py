@@ -28,6 +28,8 @@ from wire.models import AGENT_PATTERN
 
 #: Where agents are in the tools folder, each by the name of its runtime's folder.
 AGENTS: Final = "agents"
+#: The runtimes that skep brings.
+DATA: Final = Path(next(iter(runtimes.__path__)))
 Sources = list[tuple[Path, str]]
 LEAST_VERSION: Final = (3, 8)
 ASK_S: Final = 20
@@ -40,7 +42,7 @@ print(json.dumps({
     "folders": sorted({sys.base_prefix, sys.base_exec_prefix, sysconfig.get_path("stdlib")}),
 }))
 """
-_RUN_AGENT: Final = "import skep_agent\n\nskep_agent.main()\n"
+RUN_AGENT: Final = "import skep_agent\n\nskep_agent.main()\n"
 _RUN_PIP: Final = """#!/bin/sh
 here=$(dirname "$0")
 exec "$here/python3" "$here/../pip/pip" "$@"
@@ -143,7 +145,7 @@ def _fill(half: Path, interpreter: Interpreter, sources: Sources) -> None:
 
 def _compile_agent(agents: Path, interpreter: Interpreter) -> None:
     """Spare each sandbox the compiling: a program is compiled at each start, a module once."""
-    (agents / "python.py").write_text(_RUN_AGENT)
+    (agents / "python.py").write_text(RUN_AGENT)
     module = str(agents / "skep_agent.py")
     command = [interpreter.executable, "-I", "-m", "compileall", "-q", module]
     # Without it the agent starts as well, only later.
@@ -171,18 +173,23 @@ def _lend_pip(half: Path) -> None:
 
 def _sources(more: Sequence[Path]) -> Sources:
     """Return the files that skep puts into every sandbox, and their names there."""
-    data = Path(next(iter(runtimes.__path__)))
     here = Path(__file__).parent
-    found = {
-        "agents/skep_agent.py": data / "python" / "agent.py",
-        "launcher.py": here / "launcher.py",
-    }
-    for folder in (data, *more):
+    return [
+        (DATA / "python" / "agent.py", f"{AGENTS}/skep_agent.py"),
+        (here / "launcher.py", "launcher.py"),
+        *((source, f"{AGENTS}/{name}") for name, source in programs(more).items()),
+    ]
+
+
+def programs(more: Sequence[Path] = ()) -> dict[str, Path]:
+    """Return the agents that are programs by themselves, by the name of their runtime."""
+    found: dict[str, Path] = {}
+    for folder in (DATA, *more):
         for agent in sorted(folder.glob("*/agent.*")):
             name = agent.parent.name
             if name != "python" and re.match(AGENT_PATTERN, name):
-                found.setdefault(f"{AGENTS}/{name}", agent)
-    return [(source, name) for name, source in found.items()]
+                found.setdefault(name, agent)
+    return found
 
 
 def lacks(agent: Path, path: str) -> str:
@@ -216,5 +223,5 @@ def _digest(interpreter: Interpreter, sources: Sources) -> str:
     pip = Path(spec.origin) if spec is not None and spec.origin is not None else None
     parts = [repr(interpreter), repr(pip), str(pip.stat().st_mtime_ns) if pip else ""]
     parts += [f"{name}\0{source.read_text()}" for source, name in sources]
-    parts += [_RUN_PIP, _NO_PIP, _RUN_AGENT]
+    parts += [_RUN_PIP, _NO_PIP, RUN_AGENT]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ worker is gone: then everything ends.
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import random
@@ -16,9 +17,10 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Final
 
-from miniworker import kernel, loop, processes
+from miniworker import drivers, kernel, loop, processes
 from miniworker.handed import Handed
 from wire import jobs, logs
 from wire.errors import ProtocolError
@@ -26,17 +28,24 @@ from wire.errors import ProtocolError
 log = logging.getLogger(__name__)
 
 PACKET_BYTES: Final = 256 << 10
+#: How long what sweeps waits for an engine that is away.
+PATIENCE_S: Final = 600.0
 
 
 class Zygote:
     """What was forked and still lives, by pid."""
 
-    def __init__(self, worker: socket.socket) -> None:
+    def __init__(
+        self, worker: socket.socket, kind: drivers.Name, settings: Mapping[str, str]
+    ) -> None:
         self._worker = worker
+        self._kind: drivers.Name = kind
+        self._settings = settings
         self._living: dict[int, jobs.Spawn] = {}
         self._handed: dict[int, Handed] = {}
-        #: Short-lived forks that remove the folder of a killed miniworker.
+        #: Short-lived forks that remove what a killed miniworker left.
         self._sweepers: set[int] = set()
+        self._killed: set[str] = set()
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._ended = False
 
@@ -48,14 +57,21 @@ class Zygote:
         # Orphans of a killed miniworker become ours, and end with it.
         kernel.adopt_orphans()
         self._listen()
+        drivers.driver(self._kind)
         gc.collect()
         # What is there now is never moved or marked again, so its pages stay shared.
         gc.freeze()
+        self._sweep()
         while not self._ended:
             self._turn()
+        self._leave()
+
+    def _leave(self) -> None:
         processes.end_orphans()
         for order in self._living.values():
             shutil.rmtree(order.folder, ignore_errors=True)
+        if self._living or self._killed:
+            drivers.sweep(self._kind, self._settings, parent=0)
 
     def _listen(self) -> None:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
@@ -123,6 +139,7 @@ class Zygote:
         """Leave nothing of a miniworker: its processes, then its folder; then say so."""
         processes.end_orphans(spared=self._living.keys() | self._sweepers)
         if status != 0:
+            self._killed.add(order.miniworker)
             self._sweep(order.folder)
         handed = self._handed.pop(pid)
         exited = jobs.Exited(
@@ -131,13 +148,19 @@ class Zygote:
         handed.close()
         self._report(exited)
 
-    def _sweep(self, folder: str) -> None:
-        # In a fork: a folder that a function filled can take long to remove.
+    def _sweep(self, *folders: str) -> None:
+        # In a fork: a folder that a function filled can take long to remove, and so can
+        # what an engine has to remove.
+        zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _begin_child(None)
-            shutil.rmtree(folder, ignore_errors=True)
-            os._exit(0)
+            try:
+                _begin_child(None)
+                for folder in folders:
+                    shutil.rmtree(folder, ignore_errors=True)
+                drivers.sweep(self._kind, self._settings, zygote, self._killed, PATIENCE_S)
+            finally:
+                os._exit(0)
         self._sweepers.add(pid)
 
     def _report(self, order: jobs.Spawned | jobs.Exited) -> None:
@@ -183,8 +206,8 @@ def _begin_child(parent: int | None) -> None:
     random.seed()
 
 
-def serve(fd: int) -> None:
+def serve(fd: int, kind: drivers.Name = "process", settings: str = "{}") -> None:
     """Be the zygote of the worker that holds the other end of this descriptor."""
     with socket.socket(fileno=fd) as worker:
         worker.setblocking(True)
-        Zygote(worker).serve()
+        Zygote(worker, kind, json.loads(settings)).serve()

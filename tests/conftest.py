@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.engine import NEEDED
+
 # Orphans of a killed process become ours, so that ``children`` finds them (prctl(2)).
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
@@ -36,6 +38,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     asyncio.run(limited(), debug=True)
     return True
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say in one line how many tests there was no engine for, and why."""
+    skipped = [str(report.longrepr) for report in terminalreporter.getreports("skipped")]
+    reasons = [text[text.index(NEEDED) :].rstrip("')") for text in skipped if NEEDED in text]
+    if reasons:
+        line = f"{len(reasons)} tests of containers did not run: {reasons[0]}"
+        terminalreporter.write_line(line, yellow=True)
 
 
 def eventually(condition: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:

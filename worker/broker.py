@@ -166,7 +166,8 @@ class Broker(Placing):
         if box is None or box.stage is not Stage.SPECIALISING:
             return []
         self.pool.made(box, load_ms, now)
-        return self._free(box, now, made=True)
+        self.setbacks.went_well()
+        return self._free(box, now, made=True) + self._begin(now)
 
     def returned(self, name: str, id_: Id, now: float) -> list[Action]:
         """A miniworker never began an attempt that it was given."""
@@ -205,8 +206,8 @@ class Broker(Placing):
                 orders += self._finish(one, act.SayReturned(one.id, owed=True), now)
         orders += self._displaced(box, now)
         if was_making:
-            orders += self._uncovered(box.key, fault, reason, log, now)
-        return orders
+            orders += self._not_made(box.key, fault, reason, log, now)
+        return orders + self._begin(now)
 
     def dying(self, name: str, now: float) -> list[Action]:
         """A miniworker has ended, but what it said last may not have been read yet."""
@@ -234,8 +235,8 @@ class Broker(Placing):
         orders += self._displaced(box, now)
         if was_making:
             reason = Reason(code="no_sandbox", message=f"no sandbox could be made: {why}")
-            orders += self._uncovered(box.key, Fault.NODE, reason, "", now)
-        return orders
+            orders += self._not_made(box.key, Fault.NODE, reason, "", now)
+        return orders + self._begin(now)
 
     def recall(self, now: float) -> list[Action]:
         """Take back what waits behind heads that turned out slow: others may be free."""
@@ -250,7 +251,7 @@ class Broker(Placing):
 
     def tick(self, now: float) -> list[Action]:
         """Kill what is overdue; let the pool age."""
-        orders = self.pool.tick(now)
+        orders = self.pool.tick(now) + self._begin(now)
         for box in self.pool:
             head = self.book.all.get(box.queue[0]) if box.queue else None
             if head and head.sent and box.stage is Stage.BUSY:

@@ -101,6 +101,10 @@ class Bundles:
         if self._cache.release(user):
             spawn(self._cache.trim(), "trimming the cache")
 
+    def outdated(self, bundle: Path) -> None:
+        """Give a bundle, and the layer in it, to nobody any more; who uses it may go on."""
+        self._cache.forget(bundle.name)
+
     async def close(self) -> None:
         """End what is under way."""
         await self._flights.close()

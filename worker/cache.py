@@ -89,6 +89,20 @@ class Cache:
             self._layers[name] = marker.layer
             self.find(marker.layer)
 
+    def forget(self, name: str) -> None:
+        """Hide a bundle with the layer in it, and all that the layer was put into.
+
+        Somebody may use them, so their folders stay: without their markers they are removed
+        when the node starts the next time.
+        """
+        layer = self._layers.get(name, "")
+        names = {name} | {one for one, key in self._layers.items() if layer and key == layer}
+        if layer in self._whole:
+            names.add(self._whole[layer])
+        for path in (self._folder.whole / one for one in names):
+            if path.exists():
+                self._hide(path)
+
     async def trim(self, keep_bytes: int | None = None) -> None:
         """Remove what was unused longest until the rest is small enough.
 
@@ -115,15 +129,18 @@ class Cache:
 
     async def _remove(self, path: Path) -> None:
         self.evicted += 1
+        self._hide(path)
+        bundle = self._folder.bundles / path.name
+        await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+
+    def _hide(self, path: Path) -> None:
+        """Let nobody find this any more; without its marker a bundle does not exist."""
         if path.parent == self._folder.whole:
             key = _marker(path).key
             self._whole.pop(key, None)
             self._layers.pop(path.name, None)
             self._on_evicted(key)
-        # A bundle's marker goes first: without it the bundle does not exist.
-        path.unlink()  # noqa: ASYNC240 - at once, before anybody can ask for it
-        bundle = self._folder.bundles / path.name
-        await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+        path.unlink()
 
 
 def cached_bytes(folder: NodeFolder) -> dict[str, int]:

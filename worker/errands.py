@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any, Final
 
 from wire.about import about
@@ -22,6 +23,8 @@ from worker.fetcher import Fetcher, NotFetched
 from worker.lookup import Lookup, UnknownRevision
 
 MAX_PARAMS_BYTES: Final = 64 << 20
+#: What a miniworker says of a bundle that another image built than its sandbox has.
+STALE_BUNDLE: Final = "stale_bundle"
 
 
 class Errands:
@@ -58,6 +61,12 @@ class Errands:
                 self._run(order.id, self._get_params(order.id), told)
             case act.ForgetParams():
                 self._end(order.id)
+
+    def broken(self, name: str, reason: Reason) -> None:
+        """Have a bundle built again that its sandbox could not use any more."""
+        box = self._broker.pool.sandboxes.get(name)
+        if box is not None and reason.code == STALE_BUNDLE:
+            self._bundles.outdated(Path(box.bundle))
 
     async def close(self) -> None:
         """End them all."""

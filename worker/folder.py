@@ -7,6 +7,7 @@ be longer than 108 bytes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -30,6 +31,9 @@ class NodeFolder:
         #: A file here says that the bundle of its name is whole.
         self.whole = self.root / "whole"
         self.node_id = ""
+        #: Shared by all nodes of one data folder: whose the containers on an engine are.
+        self.installation = ""
+        self._data = data
         self._life = data / "run" / _short(name)
         self.run = self._life / boot[:8]
         self._name = name
@@ -59,7 +63,8 @@ class NodeFolder:
         self.root.chmod(0o711)
         self.bundles.chmod(0o711)
         self._take_lock()
-        self.node_id = self._identity()
+        self.node_id = _made_once(self.root / "id")
+        self.installation = _made_once(self._data / "installation")
         self._sweep()
         (self.run / "w").mkdir(parents=True, mode=0o700)
 
@@ -83,14 +88,6 @@ class NodeFolder:
             ) from error
         self._lock = lock
 
-    def _identity(self) -> str:
-        path = self.root / "id"
-        if not path.exists():
-            temp = path.with_suffix(".new")
-            temp.write_text(secrets.token_hex(16))
-            temp.rename(path)
-        return path.read_text().strip()
-
     def _sweep(self) -> None:
         """Remove the sockets, half-made bundles and half-fetched packages of earlier lives."""
         shutil.rmtree(self._life, ignore_errors=True)
@@ -99,6 +96,18 @@ class NodeFolder:
                 shutil.rmtree(bundle, ignore_errors=True)
         for part in self.packages.glob("*.part"):
             part.unlink()
+
+
+def _made_once(path: Path) -> str:
+    """Return the random word in a file; of several processes that make it one is first."""
+    if not path.exists():
+        temp = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        temp.write_text(secrets.token_hex(16))
+        with contextlib.suppress(FileExistsError):
+            # Unlike a rename, this never replaces what another has read already.
+            path.hardlink_to(temp)
+        temp.unlink()
+    return path.read_text().strip()
 
 
 def _short(name: str) -> str:

@@ -56,10 +56,15 @@ class Assignments(click.types.StringParamType):
     help="Sandboxes alive at once, running and idle; at least the slots. [default: 2 x slots]",
 )
 @click.option(
+    "--max-starts",
+    type=click.IntRange(1),
+    help="Sandboxes made at the same time. [default: the cores, but 2 to 4]",
+)
+@click.option(
     "--sandbox",
     default="auto",
     type=click.Choice(["auto", "docker", "process", "fake"]),
-    help="What confines user code; fake runs none.",
+    help="What confines user code: auto is docker if an engine answers; fake runs none.",
 )
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Of the node; repeatable.")
 @click.option("--token", default="", help="What the api demands of workers.")
@@ -113,6 +118,7 @@ def main(
     slots: int | None,
     idle: float,
     max_warm: int | None,
+    max_starts: int | None,
     sandbox: str,
     label: tuple[str, ...],
     token: str,
@@ -147,7 +153,11 @@ def main(
             api=api,
             pub=pub or _next_port(api),
             slots=slots,
-            pool=PoolSettings(max_warm=max_warm, idle_s=idle),
+            pool=PoolSettings(
+                max_warm=max_warm,
+                idle_s=idle,
+                starts=max_starts or min(4, max(2, os.cpu_count() or 1)),
+            ),
             labels=dict(_label(text) for text in label),
             token=token,
             cache_bytes=cache_bytes,
@@ -178,7 +188,7 @@ async def serve(
     try:
         kept = await asyncio.to_thread(authorities.keep, settings.reach.ca_bundle, folder)
         settings = replace(settings, reach=replace(settings.reach, ca_bundle=kept))
-        kind = await asyncio.to_thread(choose, sandbox, folder.root)
+        kind = await asyncio.to_thread(choose, sandbox, folder, boot)
         node = Node(settings, folder, boot, kind)
         metrics = Metrics(node, folder, settings.name)
         async with scraped(settings.scrape, metrics.page) as url:

@@ -44,6 +44,11 @@ VIOLATIONS: Final = Metric(
     "counter",
     "Sandboxes that were ended because what they said to their miniworker was not allowed.",
 )
+SETBACKS: Final = Metric(
+    "skep_worker_setbacks",
+    "gauge",
+    "Failures to make a sandbox since one was made; above 0 one slot is granted at a time.",
+)
 SLOTS: Final = Metric("skep_worker_slots", "gauge", "Calls that may run at once.")
 FREE: Final = Metric("skep_worker_free_slots", "gauge", "Slots in which one may begin now.")
 HERE: Final = Metric("skep_worker_attempts_here", "gauge", "Attempts that are at this node.")
@@ -94,7 +99,7 @@ OPEN: Final = Metric(
 SESSIONS: Final = Metric("skep_worker_sessions_total", "counter", "Sessions that were opened.")
 
 METRICS: Final = (
-    *(SANDBOXES, MINIS, SPAWNS, EXITS, KILLS, ZYGOTES, VIOLATIONS),
+    *(SANDBOXES, MINIS, SPAWNS, EXITS, KILLS, ZYGOTES, VIOLATIONS, SETBACKS),
     *(SLOTS, FREE, HERE, ATTEMPTS, FAULTS, RESULTS, RESULT_BYTES),
     *(EVICTIONS, BUNDLES, CACHE, BUILDS, BUILD_TIME, BUILDING, FETCHED, OPEN, SESSIONS),
 )
@@ -143,6 +148,7 @@ def _sandboxes(node: Node) -> Iterator[Reading]:
     yield KILLS, (), node.diary.kills
     yield ZYGOTES, (), minis.zygote.starts
     yield VIOLATIONS, (), node.diary.violations
+    yield SETBACKS, (), node.broker.setbacks.count
 
 
 def _attempts(node: Node) -> Iterator[Reading]:

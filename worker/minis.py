@@ -66,7 +66,9 @@ class Minis:
         router = sockets.open_socket(context, zmq.ROUTER)
         sockets.bind(router, folder.endpoint)
         self._link = sockets.Link(router, 1 + FRAMES, self._read, self.drops)
-        self.zygote = Zygote(self._heard, self._fork_again, self._all_gone, zygote_options)
+        self.zygote = Zygote(
+            self._heard, self._fork_again, self._all_gone, zygote_options, kind
+        )
 
     def __repr__(self) -> str:
         return f"<Minis: {len(self._peers)} live>"

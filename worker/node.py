@@ -231,9 +231,12 @@ class Node:
             case jobs.Returned():
                 self._do(self.broker.returned(name, (message.call, message.attempt), now))
             case jobs.Broken():
-                self.diary.broken(name, message)
-                fault, reason, said = message.fault, message.reason, message.log
-                self._do(self.broker.broken(name, fault, reason, now, said))
+                self._broken(name, message, now)
+
+    def _broken(self, name: str, broken: jobs.Broken, now: float) -> None:
+        self.diary.broken(name, broken)
+        self.errands.broken(name, broken.reason)
+        self._do(self.broker.broken(name, broken.fault, broken.reason, now, broken.log))
 
     def _dying(self, name: str) -> None:
         self._do(self.broker.dying(name, time.monotonic()))
@@ -306,7 +309,7 @@ class Node:
         now = time.monotonic()
         ahead = self.broker.places_ahead(now)
         full = self.broker.is_draining or self.results.is_full
-        free = 0 if full else self.broker.free
+        free = 0 if full else self.broker.granted(now)
         idle = {} if full else self.broker.pool.counts()
         credit = self.credits.next(number, free, idle, ahead, WINDOW_STEP)
         if credit is not None:

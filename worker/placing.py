@@ -10,11 +10,14 @@ from worker import actions as act
 from worker.actions import Action, Id
 from worker.attempts import Attempt, Book
 from worker.pool import Pool, Sandbox, Stage
+from worker.setbacks import Setbacks
 from worker.speed import Speeds, is_long
 
 #: The miniworker enforces a timeout; it is killed when it is this late with the end.
 OVERDUE_S: Final = 5.0
 CANCEL_S: Final = 2.0
+#: What a miniworker says where only one runtime's agent is missing.
+NO_AGENT: Final = "no_agent"
 
 
 class Placing:
@@ -24,6 +27,7 @@ class Placing:
         self.pool = pool
         self.speeds = Speeds()
         self.book = Book()
+        self.setbacks = Setbacks()
         self.slots = slots
         self.is_draining = False
 
@@ -31,6 +35,11 @@ class Placing:
     def free(self) -> int:
         """Return the slots in which something may begin now."""
         return 0 if self.is_draining else max(0, self.slots - self.book.in_use)
+
+    def granted(self, now: float) -> int:
+        """Return the slots that the api may be told of."""
+        idle = sum(self.pool.counts().values())
+        return self.setbacks.allowed(self.free, idle, now)
 
     # --- placing ---
 
@@ -128,6 +137,18 @@ class Placing:
         box.enter(Stage.BUSY, now)
         return self._give(box, one, now)
 
+    def _begin(self, now: float) -> list[Action]:
+        """Have made what has its turn; what still waits and nobody needs any more leaves.
+
+        An attempt takes whichever sandbox is free first, so that in a burst many are asked
+        for which are never needed.
+        """
+        orders = self.pool.begin(now)
+        for box in self.pool.queued():
+            if self.pool.making(box.key) > len(self.book.waiting(box.key)):
+                orders += self.pool.stop(box, now)
+        return orders
+
     # --- ending ---
 
     def _sent_to(self, name: str, id_: Id) -> Attempt | None:
@@ -176,6 +197,14 @@ class Placing:
             one.box = ""
             orders += self._wait(one, now)
         return orders
+
+    def _not_made(
+        self, key: str, fault: Fault, reason: Reason, log: str, now: float
+    ) -> list[Action]:
+        """Answer for a sandbox that could not be made; what is amiss here stops others."""
+        if fault is Fault.NODE and reason.code != NO_AGENT:
+            self.setbacks.failed(now)
+        return self._uncovered(key, fault, reason, log, now)
 
     def _uncovered(
         self, key: str, fault: Fault, reason: Reason, log: str, now: float

@@ -26,6 +26,8 @@ class Stage(enum.Enum):
 
     #: Its miniworker is being forked, or its bundle is on its way.
     STARTING = "starting"
+    #: It has all it needs, and waits for its turn to be made.
+    QUEUED = "queued"
     SPECIALISING = "specialising"
     IDLE = "idle"
     #: An attempt has it, running or waiting for START.
@@ -33,7 +35,7 @@ class Stage(enum.Enum):
     STOPPING = "stopping"
 
 
-MAKING: Final = (Stage.STARTING, Stage.SPECIALISING)
+MAKING: Final = (Stage.STARTING, Stage.QUEUED, Stage.SPECIALISING)
 
 
 @dataclass(slots=True)
@@ -65,6 +67,16 @@ class Sandbox:
         self.stage = stage
         self.since = now
 
+    def has_its_turn(self, now: float) -> None:
+        """Be made from here on; what it waited for that was no part of the making."""
+        if now > self.since:
+            forked = max((step.end for step in self.steps), default=self.since)
+            self.steps += [
+                Step("sandbox", forked, self.since),
+                Step("turn", self.since, now),
+            ]
+        self.enter(Stage.SPECIALISING, now)
+
     def made(self, begin: float, end: float) -> Made:
         """Return what the making took between an attempt's coming and its START."""
         stages: dict[str, float] = {}
@@ -84,6 +96,8 @@ class PoolSettings:
     idle_s: float = 300.0
     #: From UP and bundle to READY.
     start_s: float = 60.0
+    #: Made at the same time; an engine that has to start many at once is slow with each.
+    starts: int = 4
 
 
 class Pool:
@@ -175,6 +189,20 @@ class Pool:
         loading = max(begin, now - load_ms / 1000)
         box.steps += [Step("sandbox", begin, loading), Step("load", loading, now)]
 
+    def queued(self) -> list[Sandbox]:
+        """Return those that wait for their turn to be made, first come first."""
+        return [box for box in self if box.stage is Stage.QUEUED]
+
+    def begin(self, now: float) -> list[Action]:
+        """Have as many made of those that wait for it as may be at once."""
+        made = sum(1 for box in self if box.stage is Stage.SPECIALISING)
+        actions: list[Action] = []
+        for box in self.queued()[: max(0, self._settings.starts - made)]:
+            if box.spec is not None:
+                box.has_its_turn(now)
+                actions.append(Specialise(box.name, box.spec, box.bundle))
+        return actions
+
     def stop(
         self, box: Sandbox, now: float, because: ColdBecause | None = None
     ) -> list[Action]:
@@ -218,9 +246,10 @@ class Pool:
         return actions
 
     def _overdue(self, box: Sandbox) -> bool:
-        # Fetching and installing a bundle have limits of their own.
-        waits_for_bundle = box.up and not box.bundle
-        return box.stage in MAKING and not waits_for_bundle
+        # Fetching and installing a bundle have limits of their own, and so have those that
+        # are made before it.
+        waits = box.stage is Stage.QUEUED or (box.up and not box.bundle)
+        return box.stage in MAKING and not waits
 
     def _kill(self, box: Sandbox, now: float, why: str) -> list[Action]:
         self.doom(box, now)
@@ -233,8 +262,8 @@ class Pool:
     def _specialise(self, box: Sandbox, now: float) -> list[Action]:
         if not (box.up and box.spec and box.stage is Stage.STARTING):
             return []
-        box.enter(Stage.SPECIALISING, now)
-        return [Specialise(box.name, box.spec, box.bundle)]
+        box.enter(Stage.QUEUED, now)
+        return self.begin(now)
 
     def _evict(self, now: float) -> list[Action]:
         """Stop the sandbox that has been idle longest, of whatever key."""

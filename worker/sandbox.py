@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
 from wire.errors import BadRequest
+from worker.folder import NodeFolder
 
 Driver = Literal["docker", "process", "fake"]
 PROBE_S: Final = 120.0
@@ -26,25 +26,27 @@ class SandboxKind(msgspec.Struct, frozen=True, kw_only=True):
 _FAKE: Final = SandboxKind(driver="fake", isolation="nothing: it runs no code of any function")
 
 
-def choose(sandbox: str, folder: Path) -> SandboxKind:
-    """Return the kind of sandbox that was asked for.
+def choose(sandbox: str, folder: NodeFolder, boot: str) -> SandboxKind:
+    """Return the kind of sandbox that was asked for: decided here, once for this life.
 
     Raises:
         BadRequest: there is none of that kind here.
     """
-    if sandbox == "docker":
-        raise BadRequest(
-            "there is no docker sandbox in this release",
-            hint="use --sandbox auto or process: a confined local process",
-        )
-    return _FAKE if sandbox == "fake" else _probe(folder)
+    return _FAKE if sandbox == "fake" else _probe(sandbox, folder, boot)
 
 
-def _probe(folder: Path) -> SandboxKind:
+def _probe(sandbox: str, folder: NodeFolder, boot: str) -> SandboxKind:
+    identity = {
+        "installation": folder.installation,
+        "node": folder.node_id,
+        "boot": boot,
+        "bundles": str(folder.bundles.absolute()),
+    }
     command = [sys.executable, "-P", "-m", "miniworker", "probe", "--json"]
+    command += ["--driver", sandbox, "--identity", msgspec.json.encode(identity).decode()]
     try:
         done = subprocess.run(
-            [*command, "--folder", str(folder)],
+            [*command, "--folder", str(folder.root)],
             check=True,
             capture_output=True,
             timeout=PROBE_S,
@@ -53,9 +55,10 @@ def _probe(folder: Path) -> SandboxKind:
         return msgspec.convert(msgspec.json.decode(done.stdout), SandboxKind)
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").strip()
+        said = said.removeprefix("Error: ")
         raise BadRequest(f"this host cannot make sandboxes: {said}", hint=_HINT) from error
     except (subprocess.TimeoutExpired, msgspec.MsgspecError) as error:
         raise BadRequest(f"the sandbox probe failed: {error}", hint=_HINT) from error
 
 
-_HINT: Final = "see it with: python -P -m miniworker probe --folder DIR"
+_HINT: Final = "see it with: python -P -m miniworker probe --folder DIR --driver auto"

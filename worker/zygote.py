@@ -10,8 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from wire.errors import ProtocolError
 from wire.jobs import Exited, Order, Spawned, decode_order, encode_order
+from worker.sandbox import SandboxKind
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,9 @@ class Zygote:
         on_start: Callable[[], None],
         on_death: Callable[[], None],
         options: Sequence[str],
+        kind: SandboxKind,
     ) -> None:
+        self._kind = kind
         self._on_order = on_order
         self._on_start = on_start
         self._on_death = on_death
@@ -56,8 +61,10 @@ class Zygote:
         """Start it; from the main thread, since it dies with the thread that started it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fd = theirs.fileno()
+        settings = msgspec.json.encode(self._kind.settings).decode()
         command = [sys.executable, "-P", "-m", "miniworker", *self._options]
-        self._process = subprocess.Popen([*command, "zygote", "--fd", str(fd)], pass_fds=(fd,))
+        command += ["zygote", "--fd", str(fd), "--driver", self._kind.driver]
+        self._process = subprocess.Popen([*command, "--settings", settings], pass_fds=(fd,))
         self.starts += 1
         theirs.close()
         ours.setblocking(False)

@@ -201,7 +201,7 @@ async def test_max_wait_and_a_full_queue() -> None:
         await room.register()
         await room.worker()
         asking = asyncio.ensure_future(room.invoke("?wait=20", maxWait=1))
-        while not (await room.ask("GET", "/queues"))[1]:
+        while not (await room.ask("GET", "/queues"))[1]:  # noqa: ASYNC110 - a request
             await asyncio.sleep(0.01)
         statuses = set()
         for _ in range(50):

@@ -183,7 +183,7 @@ def test_the_client_finds_skep_by_its_environment(monkeypatch: pytest.MonkeyPatc
     ("arguments", "word"),
     [
         (("--host", "0.0.0.0"), "--insecure"),
-        (("--sandbox", "docker"), "--sandbox process"),
+        (("--sandbox", "fake"), "--sandbox"),
         (("--workers", "0"), "--workers"),
     ],
 )

@@ -106,6 +106,17 @@ def test_a_restarted_api_listens_where_it_did() -> None:
     assert worker[worker.index("--idle") + 1] == "1.5"
 
 
+def test_the_sandbox_is_decided_once_for_all_lives_of_all_workers() -> None:
+    plan = UpPlan(Settings(workers=2))
+    assert "auto" in plan.command("node1", first=True)
+    plan.note("api", {"url": "http://127.0.0.1:1", "sandbox": "stranger"})
+    plan.note("node2", {"sandbox": "docker"})
+    plan.note("node1", {"sandbox": "process"})
+    for worker in ("node1", "node2"):
+        command = plan.command(worker, first=False)
+        assert command[command.index("--sandbox") + 1] == "docker"
+
+
 @pytest.mark.parametrize(
     ("host", "url"), [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1")]
 )

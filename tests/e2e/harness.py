@@ -24,16 +24,19 @@ READY_S = 40.0
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which the modules of this tree are found, and no SKEP_*."""
+    """Return an environment in which the modules of this tree are found.
+
+    Of SKEP_* it has one: what is not about containers is tested without an engine.
+    """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SKEP_")}
-    return {**inherited, "PYTHONPATH": str(ROOT)}
+    return {**inherited, "PYTHONPATH": str(ROOT), "SKEP_SANDBOX": "process"}
 
 
 def skep(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command of skep to its end."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "cli", *arguments],
-        env=environment(),
+        env=options.pop("env", None) or environment(),
         capture_output=True,
         text=True,
         timeout=50,

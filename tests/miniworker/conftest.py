@@ -9,17 +9,20 @@ import pytest
 
 from tests.miniworker.rig import LEVELS, Rig, open_folder, probe
 
+#: The first test that needs it may have to make the image.
+CONTAINER = pytest.param("container", marks=[pytest.mark.docker, pytest.mark.timeout(400)])
 
-@pytest.fixture(scope="session", params=LEVELS)
+
+@pytest.fixture(scope="session", params=[*LEVELS, CONTAINER])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the probe finds for each level."""
+    """What the probe finds for each level, and for the engine."""
     return probe(open_folder(tmp_path_factory.mktemp("tools")), request.param)
 
 
 @pytest.fixture(scope="module")
 def shared(found: dict[str, Any]) -> Iterator[Rig]:
-    """A zygote for the process driver, for all tests of a module."""
-    with Rig(found["settings"]) as rig:
+    """A zygote for the driver, for all tests of a module."""
+    with Rig(found["settings"], driver=found["driver"]) as rig:
         yield rig
 
 
@@ -28,6 +31,7 @@ def rig(shared: Rig) -> Iterator[Rig]:
     """The shared zygote, with miniworkers of this test alone."""
     yield shared
     shared.clear()
+    shared.check()
 
 
 @pytest.fixture(scope="session")

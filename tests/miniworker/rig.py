@@ -17,6 +17,8 @@ from typing import Any, Literal, Self
 import pytest
 import zmq
 
+from miniworker.processes import descendants
+from tests import engine
 from tests.conftest import eventually
 from wire import jobs
 from wire.codec import Message, encode
@@ -28,7 +30,7 @@ PATHS = (str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")]))
 ENV = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)}
 LIMIT_S = 25.0
 LEVELS = ("bubblewrap", "uid", "rlimits")
-Driver = Literal["process", "fake"]
+Driver = Literal["docker", "process", "fake"]
 
 
 def start(
@@ -41,8 +43,12 @@ def start(
 
 def probe(folder: Path, level: str, env: dict[str, str] | None = None) -> dict[str, Any]:
     """Return what the probe says; skip the test if that level is not to be had."""
+    wish = ["--level", level]
+    if level == "container":
+        engine.python_image()
+        wish = ["--driver", "docker", "--identity", json.dumps(engine.identity())]
     process = start(
-        *("probe", "--json", "--folder", str(folder), "--level", level),
+        *("probe", "--json", "--folder", str(folder), *wish),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=env,
@@ -119,8 +125,15 @@ class Mini:
 class Rig:
     """A zygote and the ROUTER that its miniworkers connect to."""
 
-    def __init__(self, settings: dict[str, str] | None = None, folder: str = "") -> None:
+    def __init__(
+        self,
+        settings: dict[str, str] | None = None,
+        folder: str = "",
+        driver: Driver = "process",
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.settings = settings or {}
+        self.driver: Driver = driver
         self.temporary = Path(tempfile.mkdtemp(prefix="skep-test-", dir="/tmp"))
         self.temporary.chmod(0o755)
         #: What the processes call their folder; may be relative to their cwd.
@@ -134,7 +147,10 @@ class Rig:
         fd = str(theirs.fileno())
         self.cwd = self.temporary / folder if folder else self.temporary
         self.cwd.mkdir(parents=True, exist_ok=True)
-        self.zygote = start("zygote", "--fd", fd, pass_fds=[int(fd)], cwd=self.cwd)
+        kind = ["--driver", driver, "--settings", json.dumps(self.settings)]
+        self.zygote = start(
+            "zygote", "--fd", fd, *kind, env=env, pass_fds=[int(fd)], cwd=self.cwd
+        )
         theirs.close()
         self.count = 0
         self._living: set[str] = set()
@@ -159,14 +175,14 @@ class Rig:
             self.context.term()
             shutil.rmtree(self.temporary)
 
-    def spawn(self, driver: Driver = "process") -> Mini:
+    def spawn(self, driver: Driver | None = None) -> Mini:
         self.count += 1
         name = f"m{self.count}"
         endpoint = f"ipc://{self.temporary}/mini.sock"
         order = jobs.Spawn(
             miniworker=name,
             endpoint=endpoint,
-            driver=driver,
+            driver=driver or self.driver,
             folder=f"run/{name}",
             settings=self.settings,
         )
@@ -174,6 +190,20 @@ class Rig:
         mini = Mini(self, name, self._spawned(name))
         mini.route = self._route(name)
         return mini
+
+    def inside(self, mini: Mini) -> set[int]:
+        """Return the processes of its sandbox, the agent among them."""
+        if self.driver == "docker":
+            label = f"skep.miniworker={mini.name}"
+            found = engine.containers(self.settings["installation"], label)
+            return set().union(*(engine.processes(one) for one in found))
+        return {pid for pid in descendants(mini.pid) if "bwrap" not in argv(pid)[0]}
+
+    def check(self) -> None:
+        """Check that the engine has nothing left of what was killed."""
+        if self.driver == "docker":
+            installation = self.settings["installation"]
+            eventually(lambda: not engine.containers(installation), what="containers gone")
 
     def clear(self) -> None:
         """End the miniworkers that there are."""
@@ -248,7 +278,7 @@ class Rig:
             (folder / name).write_text(text)
         return folder
 
-    def script(self, source: str, driver: Driver = "process", **function: Any) -> Mini:
+    def script(self, source: str, driver: Driver | None = None, **function: Any) -> Mini:
         """Return a miniworker that is ready to run this as test.py."""
         mini = self.spawn(driver)
         ready = mini.specialise(spec(**function), self.bundle({"test.py": source}))
@@ -257,16 +287,28 @@ class Rig:
 
 
 def spec(*, runtime: dict[str, Any] | None = None, **function: Any) -> Spec:
-    runtime = {"path": "/ws", "run": "python3 test.py", "agent": "python", **(runtime or {})}
+    given = {
+        "path": "/ws",
+        "run": "python3 test.py",
+        "agent": "python",
+        "image": engine.PYTHON_IMAGE,
+    }
     return Spec(
         function=Function(function_name="f", runtime_name="r", revision=3, **function),
-        runtime=Runtime(name="r", image="none", revision=1, **runtime),
+        runtime=Runtime(name="r", revision=1, **given | (runtime or {})),
     )
 
 
 def gone(pid: int) -> None:
     """Wait until a process has ended."""
     eventually(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(pid), what=f"pid {pid}")
+
+
+def argv(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return [""]
 
 
 def is_zombie(pid: int) -> bool:

@@ -25,6 +25,7 @@ from worker.broker import Broker
 from worker.partings import MAX_KEYS, Partings
 from worker.placing import CANCEL_S, OVERDUE_S
 from worker.pool import STOP_S, Pool, PoolSettings, Stage
+from worker.setbacks import FIRST_S, Setbacks
 from worker.speed import LONG_HEAD_S
 
 SPEC = Spec(
@@ -60,8 +61,11 @@ def of(orders: list[Action], kind: type[T]) -> list[T]:
 class Scene:
     """A broker, a clock, and a node on which everything works at once."""
 
-    def __init__(self, slots: int = 2, max_warm: int = 4, idle_s: float = 60.0) -> None:
-        self.broker = Broker(Pool(PoolSettings(max_warm=max_warm, idle_s=idle_s)), slots)
+    def __init__(
+        self, slots: int = 2, max_warm: int = 4, idle_s: float = 60.0, starts: int = 4
+    ) -> None:
+        pool = PoolSettings(max_warm=max_warm, idle_s=idle_s, starts=starts)
+        self.broker = Broker(Pool(pool), slots)
         self.now = 100.0
 
     def works(self, orders: list[Action]) -> list[Action]:
@@ -142,6 +146,80 @@ def test_a_prepared_attempt_takes_whichever_sandbox_is_free_first() -> None:
     # The sandbox in the making becomes an idle one.
     scene.works([*orders, act.WantBundle(made.sandbox, KEY), act.Spawn(made.sandbox)])
     assert scene.broker.pool.counts() == {KEY: 1}
+
+
+def test_no_more_sandboxes_are_made_at_once_than_may_be() -> None:
+    scene = Scene(slots=8, max_warm=8, starts=2)
+    boxes = []
+    for call in range(5):
+        orders = scene.broker.prepare((call, 1), KEYS[call % 3], scene.now)
+        (spawn,) = of(orders, act.Spawn)
+        boxes.append(spawn.sandbox)
+        scene.broker.bundle(spawn.sandbox, SPEC, "b", scene.now)
+    begun = [of(scene.broker.up(box, scene.now), act.Specialise) for box in boxes]
+    assert [len(orders) for orders in begun] == [1, 1, 0, 0, 0]
+    # Whoever leaves the making, however, lets the next begin: first come, first made.
+    ready = scene.broker.ready(boxes[0], scene.now)
+    assert [one.sandbox for one in of(ready, act.Specialise)] == [boxes[2]]
+    broken = scene.broker.broken(boxes[1], Fault.NODE, WHY, scene.now)
+    assert [one.sandbox for one in of(broken, act.Specialise)] == [boxes[3]]
+    died = scene.broker.exited(boxes[2], "killed", scene.now)
+    assert [one.sandbox for one in of(died, act.Specialise)] == [boxes[4]]
+
+
+def test_who_waits_for_a_turn_is_not_late_and_leaves_when_nobody_needs_it() -> None:
+    scene = Scene(slots=8, max_warm=8, starts=1)
+    boxes = []
+    for call in range(3):
+        (spawn,) = of(scene.broker.prepare((call, 1), KEY, scene.now), act.Spawn)
+        boxes.append(spawn.sandbox)
+        scene.broker.bundle(spawn.sandbox, SPEC, "b", scene.now)
+        scene.broker.up(spawn.sandbox, scene.now)
+    scene.now += 59
+    scene.broker.ready(boxes[0], scene.now)
+    scene.now += 59
+    assert of(scene.broker.tick(scene.now), act.Kill) == []
+    # The one that is being made is as many as still wait: the last is not needed.
+    orders = scene.broker.cancel((1, 1), WHY, scene.now) + scene.broker.tick(scene.now)
+    assert of(orders, act.Stop) == [act.Stop(boxes[2])]
+
+
+def test_a_node_that_could_make_no_sandbox_takes_one_call_at_a_time_after_a_pause() -> None:
+    scene = Scene(slots=4, starts=4)
+    idle = scene.run((9, 1), KEYS[1])
+    scene.done(idle, (9, 1))
+    assert scene.broker.granted(scene.now) == 4
+    for call in range(2):
+        (spawn,) = of(scene.broker.prepare((call, 1), KEY, scene.now), act.Spawn)
+        scene.broker.bundle(spawn.sandbox, SPEC, "b", scene.now)
+        scene.broker.up(spawn.sandbox, scene.now)
+        orders = scene.broker.broken(spawn.sandbox, Fault.NODE, WHY, scene.now)
+        assert [one.fault for one in of(orders, act.SayReturned)] == [Fault.NODE]
+    # What is warm serves on; the two failures at one time count as one.
+    assert scene.broker.granted(scene.now) == 1
+    scene.now += FIRST_S
+    assert scene.broker.granted(scene.now) == 2
+    scene.run((5, 1))
+    assert scene.broker.granted(scene.now) == 3
+
+
+def test_the_pauses_grow_to_a_limit() -> None:
+    setbacks, now, pauses = Setbacks(), 50.0, []
+    for _ in range(8):
+        setbacks.failed(now)
+        pauses.append(setbacks.until - now)
+        now = setbacks.until
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert setbacks.allowed(5, 0, now - 0.1) == 0
+
+
+def test_a_functions_own_failure_is_no_setback() -> None:
+    scene = Scene(slots=4)
+    (spawn,) = of(scene.broker.prepare((1, 1), KEY, scene.now), act.Spawn)
+    scene.broker.bundle(spawn.sandbox, SPEC, "b", scene.now)
+    scene.broker.up(spawn.sandbox, scene.now)
+    scene.broker.broken(spawn.sandbox, Fault.FUNCTION, WHY, scene.now)
+    assert scene.broker.granted(scene.now) == 4
 
 
 def test_calls_ahead_only_behind_fast_ones_and_not_behind_a_long_head() -> None:
@@ -487,7 +565,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.broker = Broker(Pool(PoolSettings(max_warm=4, idle_s=5)), 3)
+        self.broker = Broker(Pool(PoolSettings(max_warm=4, idle_s=5, starts=2)), 3)
         self.now = 0.0
         self.calls = 0
         self.asked: Counter[Id] = Counter()
@@ -599,6 +677,9 @@ class BrokerMachine(RuleBasedStateMachine):
             return
         told = self.told[box]
         step = next(s for s in ("up", "bundle", "ready") if s not in told)
+        queued = self.broker.pool.sandboxes[box].stage is Stage.QUEUED
+        if step == "ready" and queued:
+            return
         told.add(step)
         if step == "up":
             self.carry(self.broker.up(box, self.now))
@@ -700,6 +781,12 @@ class BrokerMachine(RuleBasedStateMachine):
         idle = Counter(b.key for b in self.broker.pool if b.stage is Stage.IDLE)
         assert self.broker.pool.counts() == dict(idle)
         assert not any(b.queue for b in self.broker.pool if b.stage is Stage.IDLE)
+
+    @invariant()
+    def few_are_made_at_once_and_none_waits_in_vain(self) -> None:
+        stages = Counter(box.stage for box in self.broker.pool)
+        assert stages[Stage.SPECIALISING] <= 2
+        assert not stages[Stage.QUEUED] or stages[Stage.SPECIALISING] == 2
 
     def teardown(self) -> None:
         """In a fair world everything ends: what waits is served, or its miniworker leaves."""

@@ -56,7 +56,7 @@ async def test_it_joins_grants_runs_and_repeats_nothing(tmp_path: Path) -> None:
 
 async def test_the_process_sandbox_runs_a_script(tmp_path: Path) -> None:
     code = b"import sys,json\nprint(json.load(sys.stdin)['a']*2)"
-    with node(tmp_path / "d", sandbox="auto") as (api, worker):
+    with node(tmp_path / "d", sandbox="process") as (api, worker):
         data = package(code)
         await joined(api, data, dependencies="echo installed > mark")
         result, payload = await api.call(1, {"a": 21})

@@ -1,0 +1,83 @@
+"""What the engine complains of, as the reason of a call: pure, its words in, ours out.
+
+It decides whose fault it is: what would fail on every node is the function's, the rest is
+this node's, and another one may do better.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from miniworker.sandbox import STALE, NoSandbox
+from wire.models import Fault
+
+PULL: Final = "docker pull {image}, or build it: runtimes/ has the Dockerfiles of skep's own"
+_PROGRAM: Final = "use an image that has it, or a runtime whose agent the image can run"
+_NO_NETWORK: Final = "SKEP_DOCKER_NETWORK names the network for what asks for one"
+_NOT_SHARED: Final = "keep --data where the engine's host has it too, under the same path"
+#: (words of the engine, fault, code, sentence, hint); the first that fits is taken.
+KNOWN: Final[tuple[tuple[str, Fault, str, str, str], ...]] = (
+    ("no such image", Fault.FUNCTION, "image_unavailable",
+     "the engine of this node has no image {image!r}", PULL),
+    ("invalid reference format", Fault.FUNCTION, "image_unavailable",
+     "{image!r} is no name of an image", "say it as for docker pull"),
+    ("exec format error", Fault.FUNCTION, "image_unavailable",
+     "the image {image!r} is for another architecture than this engine's", PULL),
+    ("executable file not found", Fault.FUNCTION, "command_not_found",
+     "the image {image!r} has no {program}, which its agent needs", _PROGRAM),
+    ("unable to find user", Fault.FUNCTION, "image_unavailable",
+     "the user of the image {image!r} does not exist in it", "mend its USER line"),
+    ("unable to find group", Fault.FUNCTION, "image_unavailable",
+     "the group of the image {image!r} does not exist in it", "mend its USER line"),
+    ("no space left on device", Fault.NODE, "no_space",
+     "the disk of the engine is full", "docker system df says what takes the space"),
+    ("bind source path does not exist", Fault.NODE, "no_sandbox",
+     "the engine does not see this worker's files", _NOT_SHARED),
+    ("network", Fault.NODE, "no_sandbox",
+     "the engine cannot connect a container: {said}", _NO_NETWORK),
+)  # fmt: skip
+
+
+def refused(said: str, image: str, program: str) -> NoSandbox:
+    """Return why there is no sandbox, from what the engine said."""
+    low = said.lower()
+    for words, fault, code, sentence, hint in KNOWN:
+        if words in low:
+            message = sentence.format(image=image, program=program, said=said)
+            return NoSandbox(message, hint=hint.format(image=image), fault=fault, code=code)
+    return NoSandbox(f"the engine made no container: {said}")
+
+
+def ended(exit_code: int, printed: str, image: str, *, out_of: int | None) -> NoSandbox:
+    """Return why there is no sandbox, from how its first process ended before it was ready.
+
+    ``out_of`` is how much memory it had, in MiB, if the kernel killed it for that.
+    """
+    said = f": {printed}" if printed else ", and printed nothing"
+    if "exec format error" in printed.lower():
+        return refused(printed, image, "")
+    if out_of is not None:
+        message = f"the agent has no room in the function's memory of {out_of} MiB{said}"
+        return NoSandbox(message, hint="raise memory", fault=Fault.FUNCTION, code="oom")
+    message = f"the agent ended with status {exit_code} in the image {image!r}{said}"
+    # A signal came from outside; whatever else it was, it would be so on every node.
+    if exit_code in (0, 137, 143):
+        return NoSandbox(message)
+    code = "command_not_found" if exit_code in (126, 127) else "image_unavailable"
+    return NoSandbox(message, hint=_PROGRAM, fault=Fault.FUNCTION, code=code)
+
+
+def built_elsewhere(image: str) -> NoSandbox:
+    """Return why a bundle that another image built is not used."""
+    message = f"the dependencies were installed in another image than {image!r} is now"
+    return NoSandbox(message, fault=Fault.NONE, code=STALE)
+
+
+def for_another_machine(image: str, has: str, needs: str) -> NoSandbox:
+    """Return why an image of another architecture is no sandbox."""
+    return NoSandbox(
+        f"the image {image!r} is for {has}, and this engine runs {needs}",
+        hint=f"build or pull it for {needs}",
+        fault=Fault.FUNCTION,
+        code="image_unavailable",
+    )

@@ -1,0 +1,313 @@
+"""The driver ``docker``: a sandbox is a container of the runtime's image.
+
+What the engine is asked for stands in ``creation``, what its complaints mean in
+``complaints``. The container ends with its agent, and the agent at the end of its connection:
+so nothing runs on when a miniworker is killed. What is left of such a container is removed by
+``sweeping``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from miniworker import cgroups, complaints, creation, image_user, ownership, passing
+from miniworker.engine import Engine, EngineAway, EngineRefused, Image
+from miniworker.origins import Origins
+from miniworker.sandbox import COMMANDS_BY_PYTHON, NoSandbox, Plan, no_agent
+from miniworker.sharing import host_path
+
+log = logging.getLogger(__name__)
+
+#: The engine is not asked more often whether a container lives that has yet to answer.
+LOOK_AGAIN_S: Final = 0.25
+#: An engine that is being restarted comes back within seconds: nobody need hear of it.
+RIDE_OUT_S: Final = 5.0
+RIDE_PAUSE_S: Final = 0.25
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the probe found, as it travels in Spawn.settings: all are strings."""
+
+    #: Where the engine is; empty for DOCKER_HOST.
+    engine: str = ""
+    version: str = "1.41"
+    architecture: str = ""
+    cgroup: str = "1"
+    #: Whose the containers are, by label.
+    installation: str = "none"
+    node: str = "none"
+    boot: str = "none"
+    #: The folder of this driver on the node: agents, and what is known of images.
+    folder: str
+    #: The folder of all bundles; empty to show each sandbox its own alone.
+    bundles: str = ""
+    network: str = "bridge"
+    #: JSON: where this worker's folders are on the engine's host, if it runs in a container.
+    mounts: str = "{}"
+
+
+class ContainerSandbox:
+    """One container and what comes of it."""
+
+    def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
+        self._plan = plan
+        self._settings = msgspec.convert(dict(settings), Settings)
+        self._mounts = msgspec.json.decode(self._settings.mounts, type=dict[str, str])
+        self._origins = Origins(Path(self._settings.folder))
+        self._image_name = plan.spec.runtime.image
+        self._image_id = ""
+        self._program = self._find_program()
+        self._engine = Engine(self._settings.engine, self._settings.version)
+        self._name = f"skep-{self._settings.boot[:12]}-{plan.folder.name}"
+        self._id = ""
+        #: The engine was asked to make it, and has not said that it did not.
+        self._may_exist = False
+        self._kills: cgroups.Kills | None = None
+        self._was_oom = False
+        self._looked_at = 0.0
+        self.path = creation.path_inside(plan.spec.runtime.path)
+        self.env: Mapping[str, str] = {}
+        self.is_left = False
+
+    def __repr__(self) -> str:
+        return f"<ContainerSandbox of {self._image_name!r}, {self._id[:12] or 'not made'}>"
+
+    @property
+    def bundle(self) -> str:
+        """Return where the bundle is, as seen inside."""
+        return self.path if self._plan.build else f"{creation.BUNDLES}/{self._plan.bundle.name}"
+
+    def start(self) -> None:
+        """Make the container and start it.
+
+        Raises:
+            NoSandbox: the engine cannot, or the image is not there, or not fit.
+        """
+        name = self._plan.spec.runtime.agent
+        if self._has_none(name):
+            raise no_agent(name, f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names")
+        try:
+            self._start(self._find_image())
+        except EngineRefused as error:
+            raise complaints.refused(
+                error.message, self._image_name, self._program[0]
+            ) from error
+        except EngineAway as error:
+            raise NoSandbox(error.message, hint=error.hint) from error
+        self._looked_at = time.monotonic()
+
+    def has_ended(self) -> bool:
+        """Return whether the container was never started; raise if it has ended.
+
+        Raises:
+            NoSandbox: it has, and this says how, and what its agent printed.
+        """
+        if not self._id or time.monotonic() - self._looked_at < LOOK_AGAIN_S:
+            return not self._id
+        self._looked_at = time.monotonic()
+        try:
+            state = self._engine.state(self._id)
+            if state.running:
+                return False
+            printed = self._engine.printed(self._id)
+        except (EngineAway, EngineRefused) as error:
+            raise NoSandbox(error.message, hint=error.hint) from error
+        raise complaints.ended(
+            state.exit_code,
+            "\n".join(filter(None, (state.error, printed))),
+            self._image_name,
+            out_of=self._plan.spec.function.memory if state.oom_killed else None,
+        )
+
+    def kill(self) -> None:
+        """Remove the container with all its processes; look first how it has ended."""
+        if not self._id:
+            # An engine that died meanwhile may have made it without our hearing of it.
+            self.is_left = self._may_exist
+            return
+        self._was_oom = self._ended_by_memory()
+        container, self._id = self._id, ""
+        self._may_exist = False
+        if self._kills is not None:
+            self._kills.close()
+            self._kills = None
+        try:
+            self._engine.remove(container)
+        except (EngineAway, EngineRefused) as error:
+            # Its agent has ended with its connection; the rest is to be swept.
+            self.is_left = True
+            log.error("the container %s is left behind: %s", container[:12], error.message)
+
+    def out_of_memory(self) -> bool:
+        """Return whether the kernel has killed in here since this was asked last."""
+        # Asked after every call: the engine is not.
+        return bool(self._kills and self._kills.have_risen()) or self._was_oom
+
+    def _ended_by_memory(self) -> bool:
+        """Return the same of a container's end, when its cgroup may be gone or out of sight."""
+        risen = self._kills.have_risen() if self._kills is not None else None
+        if risen is not None:
+            return risen
+        try:
+            return self._engine.state(self._id).oom_killed
+        except (EngineAway, EngineRefused):
+            return False
+
+    def remove(self) -> None:
+        """Make a built bundle safe to share; let the engine go."""
+        self._engine.close()
+        if self._plan.build:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            ownership.give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
+            self._origins.note(self._plan.bundle, self._image_id)
+
+    # --- making it ---------------------------------------------------------------------
+
+    def _start(self, image: Image) -> None:
+        user = self._user(image)
+        given = passing.to_build(self._plan, creation.SOCKETS)
+        self.env = given | creation.environment(self.path, image.env)
+        if self._plan.build:
+            self._hand_over(user)
+        order = creation.Order(
+            spec=self._plan.spec,
+            build=self._plan.build,
+            program=self._program,
+            network=self._settings.network if self._plan.network else "",
+            user=user,
+            volumes=image.volumes,
+            labels=self._labels(),
+            env=self.env,
+            shown=self._on_host([*self._shown(), *_named(self._plan.env)]),
+            writable=self._on_host(self._writable()),
+        )
+        self._id = self._create(creation.body(order))
+        self._engine.start(self._id)
+        self._kills = self._find_kills()
+
+    def _create(self, body: Mapping[str, Any]) -> str:
+        self._may_exist = True
+        try:
+            return self._engine.create(self._name, body)
+        except EngineRefused:
+            self._may_exist = False
+            raise
+
+    def _find_image(self) -> Image:
+        image = self._ask_for_image()
+        here = self._settings.architecture
+        if here and image.architecture not in ("", here):
+            raise complaints.for_another_machine(self._image_name, image.architecture, here)
+        self._image_id = image.id
+        if not self._plan.build and not self._origins.is_of(self._plan.bundle, image.id):
+            raise complaints.built_elsewhere(self._image_name)
+        return image
+
+    def _ask_for_image(self) -> Image:
+        """Ask first for what changes nothing: it may be asked again while an engine starts."""
+        limit = time.monotonic() + RIDE_OUT_S
+        while True:
+            try:
+                return self._engine.image(self._image_name)
+            except EngineAway:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(RIDE_PAUSE_S)
+
+    def _find_kills(self) -> cgroups.Kills | None:
+        version = self._settings.cgroup
+        found = cgroups.find(version, self._id)
+        if found is None:
+            found = cgroups.find_by_pid(version, self._engine.state(self._id).pid)
+        return found
+
+    def _find_program(self) -> tuple[str, ...]:
+        # A build is a call of a command: an image for another language has no Python for it.
+        name = self._plan.spec.runtime.agent
+        return creation.program(name if self._agents.joinpath(name).is_file() else "")
+
+    def _has_none(self, name: str) -> bool:
+        """Return whether nothing here can speak for an agent of this name."""
+        is_pythons = self._plan.build or name in COMMANDS_BY_PYTHON
+        return not is_pythons and self._program == creation.program()
+
+    @property
+    def _agents(self) -> Path:
+        return Path(self._settings.folder, "agents")
+
+    def _labels(self) -> dict[str, str]:
+        settings = self._settings
+        return {
+            "skep": settings.installation,
+            "skep.node": settings.node,
+            "skep.boot": settings.boot,
+            "skep.miniworker": self._plan.folder.name,
+            "skep.parent": str(os.getppid()),
+            "skep.function": self._plan.spec.key,
+        }
+
+    def _shown(self) -> list[tuple[Path, str]]:
+        plan = self._plan
+        shown = [(self._agents, creation.AGENTS), (plan.sockets, creation.SOCKETS)]
+        if plan.build:
+            return shown
+        if plan.bundle.parent.absolute() == Path(self._settings.bundles or "/").absolute():
+            # All of them, none of which can be listed: a container need not know its own.
+            return [*shown, (plan.bundle.parent, creation.BUNDLES)]
+        return [*shown, (plan.bundle, self.bundle)]
+
+    def _writable(self) -> list[tuple[Path, str]]:
+        if not self._plan.build:
+            return []
+        return [(self._plan.bundle, self.path), (self._temporary, creation.TMP)]
+
+    def _on_host(self, mounts: list[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            (host_path(str(source.absolute()), self._mounts), target)
+            for source, target in mounts
+        )
+
+    # --- whom it belongs to -------------------------------------------------------------
+
+    @property
+    def _temporary(self) -> Path:
+        return self._plan.folder / "tmp"
+
+    def _hand_over(self, user: tuple[int, int]) -> None:
+        """Let a build write its bundle."""
+        self._temporary.mkdir(mode=0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(self._temporary, *user)
+            ownership.give(self._plan.bundle, *user)
+
+    def _user(self, image: Image) -> tuple[int, int]:
+        if self._plan.build and os.geteuid() != 0:
+            # What it may write is ours, and only root could give it away.
+            return os.geteuid(), os.getegid()
+        if not image.user:
+            return creation.NOBODY
+        name = f"{self._name}-user"
+        users = Path(self._settings.folder, "users")
+        # It may need a container of its own to look into.
+        self._may_exist = True
+        user = image_user.of(self._engine, image, users, name, self._labels())
+        self._may_exist = False
+        if user is None:
+            raise complaints.refused("unable to find user", self._image_name, "")
+        # Root may do too much, and whom the bundles belong to could list them.
+        return creation.NOBODY if user[0] in (0, os.geteuid()) else user
+
+
+def _named(env: Mapping[str, str]) -> list[tuple[Path, str]]:
+    """Return the files that settings of a build name: shown where they are here."""
+    files = passing.files_named(env)
+    outer = [f for f in files if not any(f != o and f.startswith(o + "/") for o in files)]
+    return [(Path(file), file) for file in outer if creation.path_inside(file) == file]

@@ -1,0 +1,233 @@
+"""The one front door of the ``docker`` package: the calls of the Engine API that are needed.
+
+Nothing is decided here. Errors of the package, of HTTP and of the socket come out as two of
+our own: the engine is *away* (it does not answer), or it *refused* (it said why).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import docker
+import docker.errors
+import docker.utils
+import msgspec
+import requests
+
+from wire.errors import SkepError
+
+#: Of the Engine API before anything else is known: Docker 20.10.
+LEAST_VERSION: Final = "1.41"
+DEFAULT_ADDRESS: Final = "unix:///var/run/docker.sock"
+#: A start waits for the kernel, for storage and for other starts.
+WAIT_S: Final = 60.0
+LOG_LINES: Final = 20
+LOG_CHARS: Final = 2000
+#: How often one is removed that ends by itself just then.
+REMOVE_TRIES: Final = 5
+_NOT_RUNNING: Final = "is not running"
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+
+
+class EngineAway(SkepError):
+    """The engine does not answer, or not to us."""
+
+    code = "no_sandbox"
+
+
+class EngineRefused(SkepError):
+    """The engine understood, and said no."""
+
+    code = "no_sandbox"
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def is_missing(self) -> bool:
+        """Return whether what was asked for is not there."""
+        return self.status == _NOT_FOUND
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine knows of an image, as far as a sandbox depends on it."""
+
+    id: str
+    architecture: str
+    user: str = ""
+    env: dict[str, str] = {}
+    volumes: tuple[str, ...] = ()
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a container runs, and how it ended if it does not."""
+
+    running: bool
+    exit_code: int
+    oom_killed: bool
+    pid: int
+    error: str = ""
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine itself."""
+
+    version: str
+    api_version: str
+    architecture: str
+    cgroup_version: str
+    cgroup_driver: str
+
+
+class Engine:
+    """A connection to one engine; it is made with the first request."""
+
+    def __init__(
+        self, address: str = "", version: str = LEAST_VERSION, wait_s: float = WAIT_S
+    ) -> None:
+        self.address = address or default_address()
+        with _told(self.address):
+            given = {**docker.utils.kwargs_from_env(), "base_url": self.address}
+            self._api = docker.APIClient(**given, version=version, timeout=wait_s)
+        #: Of the API as it is spoken; asked of the engine if the version given is "auto".
+        self.version: str = self._api.api_version
+
+    def __repr__(self) -> str:
+        return f"<Engine at {self.address}>"
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._api.close()
+
+    def about(self) -> About:
+        """Return what the engine is."""
+        with _told(self.address):
+            version, info = self._api.version(api_version=False), self._api.info()
+        return About(
+            version=version["Version"],
+            api_version=version["ApiVersion"],
+            architecture=version["Arch"],
+            cgroup_version=info.get("CgroupVersion", "1"),
+            cgroup_driver=info.get("CgroupDriver", ""),
+        )
+
+    def image(self, name: str) -> Image:
+        """Return what there is to know of an image."""
+        with _told(self.address):
+            found = self._api.inspect_image(name)
+        config = found.get("Config") or {}
+        pairs = (pair.partition("=") for pair in config.get("Env") or ())
+        return Image(
+            id=found["Id"],
+            architecture=found.get("Architecture", ""),
+            user=config.get("User") or "",
+            env={name: value for name, _, value in pairs},
+            volumes=tuple(config.get("Volumes") or ()),
+        )
+
+    def create(self, name: str, body: Mapping[str, Any]) -> str:
+        """Make a container of these options; return its id."""
+        with _told(self.address):
+            made = self._api.create_container_from_config(dict(body), name)
+        container: str = made["Id"]
+        return container
+
+    def start(self, container: str) -> None:
+        """Start it; when this returns its first process has been executed."""
+        with _told(self.address):
+            self._api.start(container)
+
+    def state(self, container: str) -> State:
+        """Return whether it runs."""
+        with _told(self.address):
+            found = self._api.inspect_container(container)["State"]
+        return State(
+            running=found["Running"],
+            exit_code=found["ExitCode"],
+            oom_killed=found["OOMKilled"],
+            pid=found["Pid"],
+            error=found["Error"],
+        )
+
+    def printed(self, container: str) -> str:
+        """Return the end of what its first process printed."""
+        with _told(self.address):
+            said: bytes = self._api.logs(container, tail=LOG_LINES)
+        return said.decode(errors="replace").strip()[-LOG_CHARS:]
+
+    def file(self, container: str, path: str) -> bytes:
+        """Return the content of a small file in a container, running or not."""
+        with _told(self.address):
+            chunks, _ = self._api.get_archive(container, path)
+            packed = io.BytesIO(b"".join(chunks))
+        with tarfile.open(fileobj=packed) as archive:
+            member = archive.next()
+            file = archive.extractfile(member) if member is not None else None
+            return file.read() if file is not None else b""
+
+    def containers(self, labels: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """Return the labels of all containers, running or not, that have these."""
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        with _told(self.address):
+            found = self._api.containers(all=True, filters={"label": wanted})
+        return {one["Id"]: one["Labels"] for one in found}
+
+    def mounts(self, container: str) -> dict[str, str]:
+        """Return where a container's mounts come from on the engine's host, by target."""
+        with _told(self.address):
+            found = self._api.inspect_container(container)["Mounts"]
+        return {mount["Destination"]: mount["Source"] for mount in found if mount["Source"]}
+
+    def remove(self, container: str) -> None:
+        """Kill all of it and forget it; one that is gone, or is being removed, is fine."""
+        for tries_left in range(REMOVE_TRIES, 0, -1):
+            try:
+                with _told(self.address):
+                    self._api.remove_container(container, force=True, v=True)
+            except EngineRefused as error:
+                # It ended by itself between the engine's look and the engine's kill.
+                if _NOT_RUNNING in error.message and tries_left > 1:
+                    continue
+                if error.status in (_NOT_FOUND, _CONFLICT):
+                    return
+                raise
+            else:
+                return
+
+
+def default_address() -> str:
+    """Return where the engine is, by DOCKER_HOST or by custom."""
+    given: str = docker.utils.kwargs_from_env().get("base_url", "")
+    return given or DEFAULT_ADDRESS
+
+
+@contextlib.contextmanager
+def _told(address: str) -> Iterator[None]:
+    try:
+        yield
+    except docker.errors.APIError as error:
+        said = error.explanation or str(error)
+        text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+        raise EngineRefused(text, status=error.status_code or 500) from error
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        message = f"the Docker engine at {address} does not answer: {_cause(error)}"
+        raise EngineAway(message, hint=_HINT) from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return the plainest words in a chain of wrapped errors."""
+    seen: BaseException = error
+    while (inner := seen.__cause__ or seen.__context__) is not None:
+        seen = inner
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror
+    return str(seen) or type(seen).__name__
+
+
+_HINT: Final = "see it with: docker version; DOCKER_HOST says where the engine is"

@@ -1,0 +1,101 @@
+"""The Docker engine that tests use: is there one, an image for it, what is left on it.
+
+Everything that a test makes has the label of an installation of its own, and is gone at its
+end; the images stay: they are made once and found again by their content.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON_IMAGE = "skep-test/python"
+BUILD_S = 280
+#: How the reason of each skipped test begins.
+NEEDED = "needs Docker"
+
+
+def docker(*arguments: str, limit_s: float = 60, **options: Any) -> str:
+    """Run the docker command; return what it printed."""
+    command = ["docker", *arguments]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, timeout=limit_s, check=False, **options
+    )
+    assert ran.returncode == 0, f"docker {' '.join(arguments)}: {ran.stdout}{ran.stderr}"
+    return str(ran.stdout).strip()
+
+
+@functools.cache
+def absent() -> str:
+    """Return why there is no engine for tests; empty if there is one."""
+    if shutil.which("docker") is None:
+        return "there is no docker command"
+    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
+    try:
+        ran = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return "the Docker engine does not answer"
+    return "" if ran.returncode == 0 else f"no Docker engine: {ran.stderr.strip()}"
+
+
+def require() -> None:
+    """Skip the test where there is no engine, but fail it in CI, which has to have one."""
+    if why := absent():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have a Docker engine: {why}")
+        pytest.skip(f"{NEEDED}: {why}")
+
+
+@functools.cache
+def python_image() -> str:
+    """Return the image of the python runtime, made if it is not there."""
+    require()
+    run = functools.partial(
+        subprocess.run, capture_output=True, text=True, timeout=BUILD_S, check=False
+    )
+    base = run(["sh", str(ROOT / "runtimes" / "base-image.sh")])
+    if base.returncode != 0 and not os.environ.get("CI"):
+        pytest.skip(f"{NEEDED}, and a base image: {base.stderr}")
+    assert base.returncode == 0, base.stderr
+    replaced = docker("images", "--quiet", "--no-trunc", PYTHON_IMAGE)
+    build = ["docker", "build", "--network", "host", "--tag", PYTHON_IMAGE]
+    name = f"BASE={base.stdout.strip()}"
+    built = run([*build, "--build-arg", name, str(ROOT / "runtimes" / "python")])
+    assert built.returncode == 0, built.stdout + built.stderr
+    if replaced not in ("", docker("images", "--quiet", "--no-trunc", PYTHON_IMAGE)):
+        # Made anew of another base: the old one has no name any more.
+        docker("image", "rm", replaced)
+    return PYTHON_IMAGE
+
+
+def identity() -> dict[str, str]:
+    """Return an installation and a node that are this test's alone."""
+    names = ("installation", "node", "boot")
+    return {name: f"test-{secrets.token_hex(6)}" for name in names}
+
+
+def containers(installation: str, *more: str) -> list[str]:
+    """Return the ids of an installation's containers, ended ones too."""
+    filters = [f"--filter=label={label}" for label in (f"skep={installation}", *more)]
+    return docker("ps", "--all", "--quiet", "--no-trunc", *filters).split()
+
+
+def processes(container: str) -> set[int]:
+    """Return the pids of a container's processes, as this host numbers them."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if container in (entry / "cgroup").read_text():
+                    found.add(int(entry.name))
+            except OSError:
+                continue
+    return found
