@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from miniworker.processes import descendants
+from tests import engine
 from tests.miniworker.rig import Mini, Rig, is_zombie, spec
 from tests.runtimes.languages import Language
 from wire import jobs
@@ -23,7 +23,9 @@ class Place:
 
     def __init__(self, rig: Rig, language: Language, files: dict[str, str], **more: Any) -> None:
         self._rig = rig
-        runtime = {"agent": language.name, "run": "", **more.pop("runtime", {})}
+        image = f"{engine.IMAGES}/{language.name}"
+        given = {"agent": language.name, "run": "", "image": image}
+        runtime = given | more.pop("runtime", {})
         self._spec = spec(runtime=runtime, **more)
         self._bundle = rig.bundle(files)
         self._mini: Mini | None = None
@@ -86,7 +88,7 @@ class Place:
     def processes(self, program: str) -> list[int]:
         """Return the processes of this program that come of its sandbox."""
         assert self._mini is not None
-        living = [pid for pid in descendants(self._mini.pid) if not is_zombie(pid)]
+        living = [pid for pid in self._rig.inside(self._mini) if not is_zombie(pid)]
         return [pid for pid in living if _name(pid) == program]
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from miniworker.layout import environment, places
+from tests import engine
 from tests.conftest import eventually
-from tests.miniworker.rig import Rig
+from tests.miniworker.rig import Rig, open_folder, probe
 from tests.runtimes.languages import LANGUAGES, TOO_MUCH, Language
 from tests.runtimes.places import Place
 from wire import jobs
@@ -21,11 +21,23 @@ WORD = 'a "quoted" \\ wörd\nof two lines'
 LOG = 2 * 65536
 HANDLED = [one for one in LANGUAGES if one.handlers]
 ISOLATIONS = ("none", "fork")
+#: Where a sandbox of the process driver finds the programs of its host.
+HOST_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+#: The first test that needs it may have to make the images.
+PLACES = ["auto", pytest.param("container", marks=[pytest.mark.docker, pytest.mark.timeout(600)])]
+
+
+@pytest.fixture(scope="session", params=PLACES)
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The best that the process driver can do here, and containers."""
+    return probe(open_folder(tmp_path_factory.mktemp("agents")), request.param)
 
 
 @pytest.fixture(scope="module")
-def shared(strongest: dict[str, Any]) -> Iterator[Rig]:
-    with Rig(strongest["settings"]) as rig:
+def shared(found: dict[str, Any]) -> Iterator[Rig]:
+    with Rig(found["settings"], driver=found["driver"]) as rig:
         yield rig
 
 
@@ -33,34 +45,32 @@ def shared(strongest: dict[str, Any]) -> Iterator[Rig]:
 def rig(shared: Rig) -> Iterator[Rig]:
     yield shared
     shared.clear()
+    shared.check()
 
 
 @pytest.fixture(params=LANGUAGES, ids=str)
 def language(request: pytest.FixtureRequest, rig: Rig) -> Language:
-    """Each language whose agent can run here."""
-    return _here(request.param)
+    """Each language, where its agent can run."""
+    return _there(request.param, rig)
 
 
 @pytest.fixture(params=HANDLED, ids=str)
 def handled(request: pytest.FixtureRequest, rig: Rig) -> Language:
-    """Each language that has handlers."""
-    return _here(request.param)
+    """Each language that has handlers, where its agent can run."""
+    return _there(request.param, rig)
+
+
+def _there(language: Language, rig: Rig) -> Language:
+    if rig.driver == "docker":
+        engine.runtime_image(language.name)
+    elif language.name != "python" and not shutil.which(language.program, path=HOST_PATH):
+        pytest.skip(f"this host has no {language.program}: containers alone show it")
+    return language
 
 
 @pytest.fixture(params=ISOLATIONS)
 def isolation(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def _here(language: Language) -> Language:
-    inside = places(
-        has_view=True, folder="/f", bundle="/b", tools="/t", path="/ws", build=False
-    )
-    if not shutil.which(language.program, path=environment(inside)["PATH"]) and (
-        language.name != "python"
-    ):
-        pytest.skip(f"this host has no {language.program}")
-    return language
 
 
 def script(rig: Rig, language: Language, **more: Any) -> Place:
