@@ -197,7 +197,8 @@ def lacks(agent: Path, path: str) -> str:
 
     ``path`` is the PATH of a sandbox: a program elsewhere would not be there either.
     """
-    line = agent.open("rb").readline(_LINE_BYTES).decode(errors="replace")
+    with agent.open("rb") as file:
+        line = file.readline(_LINE_BYTES).decode(errors="replace")
     words = line.removeprefix("#!").split()
     if not line.startswith("#!") or not words:
         return ""

@@ -174,7 +174,11 @@ function nothing() {}
 function greet(string $name, string $greeting = "hello") { return "$greeting $name"; }
 function counts() { global $count; return ++$count; }
 function fail() { throw new ValueError("no dice"); }
-function says(string $text) { echo $text, "\\n"; fwrite(STDERR, "$text!\\n"); return strlen($text); }
+function says(string $text) {
+    echo $text, "\\n";
+    fwrite(STDERR, "$text!\\n");
+    return strlen($text);
+}
 function much(int $size) { echo str_repeat("x", $size), "\\n"; return "done"; }
 function big(int $size) { return str_repeat("x", $size); }
 function nan() { return NAN; }
@@ -186,7 +190,10 @@ function told() {
 }
 function die_now() { posix_kill(getmypid(), 9); }
 function leave_process(int $code) { exit($code); }
-function behind() { exec("setsid sleep 600 >/dev/null 2>&1 & echo $!", $out); return (int) $out[0]; }
+function behind() {
+    exec("setsid sleep 600 >/dev/null 2>&1 & echo $!", $out);
+    return (int) $out[0];
+}
 """,
     test="test.php",
     script="""<?php

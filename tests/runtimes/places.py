@@ -15,13 +15,17 @@ from wire.messages import Outcome
 from wire.models import Reason
 
 POLL_MS = 100
+#: Outcome, result, stdout, stderr.
+Ended = tuple[Outcome, bytes, str, str]
 CANCELLED = Reason(code="cancelled", message="by its caller")
 
 
 class Place:
     """A function in a sandbox, as its worker would keep it: there is always one to call."""
 
-    def __init__(self, rig: Rig, language: Language, files: dict[str, str], **more: Any) -> None:
+    def __init__(
+        self, rig: Rig, language: Language, files: dict[str, str], **more: Any
+    ) -> None:
         self._rig = rig
         image = f"{engine.IMAGES}/{language.name}"
         given = {"agent": language.name, "run": "", "image": image}
@@ -38,15 +42,15 @@ class Place:
         self.sandboxes += 1
         return self._mini.specialise(self._spec, self._bundle)
 
-    def call(self, params: Any = None, timeout_ms: int = 20_000) -> tuple[Outcome, bytes, str, str]:
+    def call(self, params: Any = None, timeout_ms: int = 20_000) -> Ended:
         """Run a call; where the sandbox has ended before it began, in another one."""
         return self._run(params, timeout_ms, cancel=False)
 
-    def cancelled(self, params: Any = None) -> tuple[Outcome, bytes, str, str]:
+    def cancelled(self, params: Any = None) -> Ended:
         """Run a call and cancel it once it has begun."""
         return self._run(params, 20_000, cancel=True)
 
-    def _run(self, params: Any, timeout_ms: int, *, cancel: bool) -> Any:
+    def _run(self, params: Any, timeout_ms: int, *, cancel: bool) -> Ended:
         text = params if isinstance(params, bytes) else json.dumps(params).encode()
         for _ in range(3):
             if self._mini is None:
@@ -68,7 +72,7 @@ class Place:
         while not isinstance(self._rig.recv(mini.route)[0], jobs.Heartbeat):
             pass
 
-    def _answer(self, mini: Mini) -> tuple[Outcome, bytes, str, str] | None:
+    def _answer(self, mini: Mini) -> Ended | None:
         while True:
             message, payload = self._next(mini)
             if isinstance(message, jobs.Done):

@@ -26,7 +26,10 @@ HOST_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 #: The first test that needs it may have to make the images.
-PLACES = ["auto", pytest.param("container", marks=[pytest.mark.docker, pytest.mark.timeout(600)])]
+PLACES = [
+    "auto",
+    pytest.param("container", marks=[pytest.mark.docker, pytest.mark.timeout(600)]),
+]
 
 
 @pytest.fixture(scope="session", params=PLACES)
@@ -389,11 +392,10 @@ def test_a_process_that_a_handler_leaves_lives_on_and_that_of_a_fork_does_not(
 
 
 @pytest.mark.parametrize(
-    ("entry", "says"), [("hello.missing", "missing"), ("nowhere.main", "nowhere"), ("main", "main")]
+    ("entry", "says"),
+    [("hello.missing", "missing"), ("nowhere.main", "nowhere"), ("main", "main")],
 )
-def test_an_entry_that_is_not_there(
-    rig: Rig, handled: Language, entry: str, says: str
-) -> None:
+def test_an_entry_that_is_not_there(rig: Rig, handled: Language, entry: str, says: str) -> None:
     broken = Place(rig, handled, {handled.module: handled.handlers}, entry=entry).open()
     assert isinstance(broken, jobs.Broken)
     assert (broken.fault, broken.reason.code) == (Fault.FUNCTION, "entry_not_found")
