@@ -12,12 +12,15 @@ from typing import Any, Final
 
 import docker
 import docker.errors
+import docker.utils
 import requests
 
 from cli.bases import NoImage
 
 #: A build may be silent for long.
 WAIT_S: Final = 1800
+#: Of the Engine API: Docker 20.10.
+VERSION: Final = "1.41"
 
 
 class Images:
@@ -25,7 +28,8 @@ class Images:
 
     def __init__(self) -> None:
         with _told():
-            self._api = docker.from_env(timeout=WAIT_S).api
+            given = docker.utils.kwargs_from_env()
+            self._api = docker.APIClient(**given, version=VERSION, timeout=WAIT_S)
 
     def __repr__(self) -> str:
         return f"<Images of {self._api.base_url}>"
@@ -48,14 +52,15 @@ class Images:
         repository, _, tag = name.rpartition(":")
         if not repository or "/" in tag:
             repository, tag = name, "latest"
+        why = ""
         try:
             with _told():
+                # To its end, or the connection would stay.
                 for line in self._api.pull(repository, tag=tag, stream=True, decode=True):
-                    if "error" in line:
-                        return str(line["error"])
+                    why = why or line.get("error", "")
         except NoImage as error:
             return error.message
-        return ""
+        return why
 
     def build(
         self, folder: Path, tag: str, arguments: Mapping[str, str], network: str | None
@@ -70,10 +75,12 @@ class Images:
             said = self._api.build(
                 path=str(folder), tag=tag, network_mode=network, decode=True, **given
             )
+            why = ""
             for line in said:
-                if "error" in line:
-                    raise NoImage(f"the image {tag!r} was not made: {line['error'].strip()}")
+                why = why or line.get("error", "")
                 yield line.get("stream", "")
+        if why:
+            raise NoImage(f"the image {tag!r} was not made: {why.strip()}")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ ABSENT = "no-such-interpreter"
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """A rig whose agents of node and mine are written for a program that is nowhere."""
     folder = open_folder(tmp_path_factory.mktemp("absent"))
     settings = probe(folder, "auto")["settings"]
@@ -31,6 +31,12 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         agent.chmod(0o755)
     with Rig({**settings, "tools": str(changed)}) as made:
         yield made
+
+
+@pytest.fixture
+def rig(shared: Rig) -> Iterator[Rig]:
+    yield shared
+    shared.clear()
 
 
 def test_commands_are_run_by_pythons_agent(rig: Rig) -> None:

@@ -54,7 +54,9 @@ def test_a_bad_roll_says_so(name: str, roll: str) -> None:
     assert done.stdout.lstrip()[:1] != "["
 
 
-def test_a_dependency_within_the_package_is_installed_without_a_registry(tmp_path: Path) -> None:
+def test_a_dependency_within_the_package_is_installed_without_a_registry(
+    tmp_path: Path,
+) -> None:
     if not shutil.which("npm"):
         pytest.skip("this host has no npm")
     folder = tmp_path / "dice"
