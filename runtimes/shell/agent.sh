@@ -4,8 +4,9 @@
 # `agent.sh SOCKET` is the first process of a sandbox. It connects twice to the miniworker that
 # listens there (docs/protocol.md, "Miniworker and agent") and runs each call as a process of its
 # own. A shell cannot open such a connection: perl, which every Debian has, opens both and becomes
-# this shell again (`agent.sh --connected`, with control as 3 and data as 4), and so does the init
-# of runtimes/base. There are no handlers: nothing of a shell could be loaded once.
+# this shell again (`agent.sh --connected`, with control as 3 and data as 4). There are no handlers:
+# nothing of a shell could be loaded once. As the first process of its namespace, bash reaps what
+# lost its parent.
 #
 #   miniworker == control ==> the watcher, which writes what it hears into the pipe of events
 #        ||                        |
@@ -34,9 +35,9 @@ fi
 readonly PARAMS_IN_ENV_BYTES=$((64 << 10)) CONTROL=3 DATA=4
 # What makes a command one for sh instead of a plain list of words.
 readonly SHELL_WORDS='[]|&;<>()$`*?{}~#\"[]|^([A-Za-z0-9_]+=|(exec|cd|export|set|umask|ulimit)( |$))'
-# In a pid namespace of its own all other processes are the function's; beside an init, all but it.
+# In a pid namespace of its own all other processes are the function's.
 alone=
-[[ $$ == 1 || ${SKEP_INIT:-} == 1 ]] && alone=yes
+[[ $$ == 1 ]] && alone=yes
 
 # --- frames ---------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ list_others() {
   done
   if [[ $alone ]]; then
     for i in "${!pids[@]}"; do
-      [[ ${pids[i]} == 1 || ${pids[i]} == "$watcher" ]] || others+=("${pids[i]}")
+      [[ ${pids[i]} == "$watcher" ]] || others+=("${pids[i]}")
     done
     return
   fi

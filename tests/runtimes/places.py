@@ -89,10 +89,14 @@ class Place:
                 return None, b""
         return self._rig.recv(mini.route)
 
+    def inside(self) -> set[int]:
+        """Return the processes of its sandbox, as this host numbers them."""
+        assert self._mini is not None
+        return self._rig.inside(self._mini)
+
     def processes(self, program: str) -> list[int]:
         """Return the processes of this program that come of its sandbox."""
-        assert self._mini is not None
-        living = [pid for pid in self._rig.inside(self._mini) if not is_zombie(pid)]
+        living = [pid for pid in self.inside() if not is_zombie(pid)]
         return [pid for pid in living if _name(pid) == program]
 
 

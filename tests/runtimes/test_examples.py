@@ -10,10 +10,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from wire.models import Runtime
+from tests import engine
+from tests.miniworker.rig import Rig, open_folder, probe, spec
+from wire import jobs
+from wire.models import Runtime, Status
 
 HERE = Path(__file__).parents[2] / "runtimes"
 NAMES = ("node", "php", "python", "shell")
+PLACES = [
+    "auto",
+    pytest.param("container", marks=[pytest.mark.docker, pytest.mark.timeout(600)]),
+]
 RUNS = {"node": "node", "php": "php", "shell": "sh", "python": "python3"}
 
 
@@ -83,3 +90,39 @@ def _roll(name: str, folder: Path, roll: str) -> subprocess.CompletedProcess[str
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize("level", PLACES)
+def test_the_example_of_node_from_its_package_to_its_answers(
+    level: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if level == "container":
+        engine.runtime_image("node")
+    elif not shutil.which("npm"):
+        pytest.skip("this host has no npm")
+    found = probe(open_folder(tmp_path_factory.mktemp("dice")), level)
+    runtime = json.loads((HERE / "node" / "runtime.json").read_bytes())
+    given = {name: runtime[name] for name in ("dependencies", "run", "agent")}
+    given["image"] = f"{engine.IMAGES}/node"
+    with Rig(found["settings"], driver=found["driver"]) as rig:
+        bundle = rig.bundle({})
+        shutil.copytree(HERE / "node" / "dice", bundle, dirs_exist_ok=True)
+        mini = rig.spawn()
+        env = {"NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/"}
+        order = spec(runtime=given)
+        mini.send(jobs.Build(spec=order, bundle=str(bundle), timeout_ms=120_000, env=env))
+        built, shown = mini.built()
+        assert built.reason is None, (built, shown)
+        assert "added 1 package" in built.log
+        rig.clear()
+        for more in ({}, {"entry": "dice.roll"}):
+            mini = rig.spawn()
+            ready = mini.specialise(spec(runtime=given, **more), bundle)
+            assert isinstance(ready, jobs.Ready), ready
+            outcome, result, _, stderr = mini.call(b'{"roll": "4d6"}')
+            assert outcome.status is Status.DONE, stderr
+            assert len(json.loads(result)) == 4
+        faces = mini.call(b'{"roll": "3d1", "faces": true}')[1]
+        assert json.loads(faces) == "⚀ ⚀ ⚀"
+        rig.clear()
+        rig.check()
