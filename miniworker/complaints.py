@@ -63,7 +63,9 @@ def ended(exit_code: int, printed: str, image: str, *, out_of: int | None) -> No
     # A signal came from outside; whatever else it was, it would be so on every node.
     if exit_code in (0, 137, 143):
         return NoSandbox(message)
-    code = "command_not_found" if exit_code in (126, 127) else "image_unavailable"
+    # The engine starts a program whose interpreter is not there, and only then fails.
+    is_missing = exit_code in (126, 127) or printed.startswith("exec ")
+    code = "command_not_found" if is_missing else "image_unavailable"
     return NoSandbox(message, hint=_PROGRAM, fault=Fault.FUNCTION, code=code)
 
 

@@ -133,6 +133,8 @@ def test_whose_fault_an_early_end_is(
     error = complaints.ended(exit_code, "last words", "image", out_of=out_of)
     assert (error.fault, error.reason.code) == (fault, code)
     assert "last words" in error.reason.message
+    told = complaints.ended(1, "exec /skep/agents/x: no such file", "image", out_of=None)
+    assert told.reason.code == "command_not_found"
     assert ("memory of 16 MiB" in error.reason.message) == (code == "oom")
 
 
