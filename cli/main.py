@@ -13,6 +13,7 @@ from cli.function import function
 from cli.invoke import invoke
 from cli.options import Group, Target, shared
 from cli.runtime import runtime
+from cli.runtime_build import build
 from cli.top import top
 from cli.up import up
 from cli.worker import worker
@@ -42,6 +43,7 @@ for command in (
     completion,
 ):
     main.add_command(command)
+runtime.add_command(build)
 
 if __name__ == "__main__":
     main()

@@ -20,8 +20,15 @@ from pathlib import Path
 
 import msgspec
 
-from miniworker import kernel, layout, ownership, passing, processes, rlimits
-from miniworker.sandbox import COMMANDS_BY_PYTHON, SOCKET_NAME, Plan, no_agent
+from miniworker import kernel, layout, ownership, passing, processes, rlimits, tools
+from miniworker.sandbox import (
+    COMMANDS_BY_PYTHON,
+    NO_AGENT,
+    SOCKET_NAME,
+    NoSandbox,
+    Plan,
+    no_agent,
+)
 from miniworker.tools import AGENTS
 
 
@@ -57,6 +64,7 @@ class ConfinedSandbox:
         self._folder = plan.folder.absolute()
         self._pid: int | None = None
         self._uid = self._own_uid()
+        self._argv: list[str] = []
         self._places = self._find_places()
         given = passing.to_build(plan, self._places.sockets)
         self.env: Mapping[str, str] = given | layout.environment(self._places)
@@ -77,9 +85,9 @@ class ConfinedSandbox:
 
     def start(self) -> None:
         """Fork; the child confines itself and becomes the agent."""
-        name = self._plan.spec.runtime.agent
-        if name not in COMMANDS_BY_PYTHON and not self._has_agent(name):
-            raise no_agent(name, f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names")
+        self._check_agent(self._plan.spec.runtime.agent)
+        # Looked up here: in a view the host's folders are out of sight.
+        self._argv = self._agent()
         self._make_folders()
         kernel.adopt_orphans()
         self._unshare_pids()
@@ -196,7 +204,7 @@ class ConfinedSandbox:
         if self._settings.level == "bubblewrap":
             kernel.die_with_parent()
             rlimits.impose(limits)
-            self._execute(layout.bwrap(self._view(), self._settings.bwrap, self._agent()))
+            self._execute(layout.bwrap(self._view(), self._settings.bwrap, self._argv))
         if self._makes_namespaces:
             self._enter_view()
         rlimits.impose(limits)
@@ -209,7 +217,7 @@ class ConfinedSandbox:
         elif os.getppid() != parent:
             os._exit(1)
         kernel.no_new_privileges()
-        self._execute(self._agent())
+        self._execute(self._argv)
 
     def _enter_view(self) -> None:
         flags = kernel.NEW_MOUNTS | kernel.NEW_IPC | kernel.NEW_UTS
@@ -230,15 +238,38 @@ class ConfinedSandbox:
         )
 
     def _agent(self) -> list[str]:
-        tools, name = self._places.tools, self._plan.spec.runtime.agent
+        place, name = self._places.tools, self._plan.spec.runtime.agent
         socket = f"{self._places.sockets}/{SOCKET_NAME}"
         if self._has_agent(name):
-            return [f"{tools}/{AGENTS}/{name}", socket]
-        return [f"{tools}/bin/python3", f"{tools}/{AGENTS}/python.py", socket]
+            return [f"{place}/{AGENTS}/{name}", socket]
+        return [f"{place}/bin/python3", f"{place}/{AGENTS}/python.py", socket]
 
     def _has_agent(self, name: str) -> bool:
         # What installs is a command of sh, whatever runs the calls.
-        return not self._plan.build and Path(self._settings.tools, AGENTS, name).is_file()
+        if self._plan.build or not self._agent_file(name).is_file():
+            return False
+        return not self._lacks(name)
+
+    def _agent_file(self, name: str) -> Path:
+        return Path(self._settings.tools, AGENTS, name)
+
+    def _lacks(self, name: str) -> str:
+        """Return the program that this agent is written for, if a sandbox here has none."""
+        return tools.lacks(self._agent_file(name), self.env["PATH"])
+
+    def _check_agent(self, name: str) -> None:
+        """Refuse what neither the agent nor the one that stands in for it can do."""
+        has_file = self._agent_file(name).is_file()
+        if name not in COMMANDS_BY_PYTHON and not has_file:
+            raise no_agent(name, f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names")
+        needs_it = name not in COMMANDS_BY_PYTHON or self._plan.spec.function.entry
+        program = self._lacks(name) if has_file and needs_it and not self._plan.build else ""
+        if program:
+            raise NoSandbox(
+                f"the agent {name!r} needs the program {program!r}, and this node has none",
+                hint="install it for all users of the node, or run the node with containers",
+                code=NO_AGENT,
+            )
 
     def _execute(self, argv: list[str]) -> None:
         # Without PYTHONPATH: no module of the function may reach the agent's process.

@@ -256,10 +256,9 @@ class ContainerSandbox:
         return found
 
     def _find_program(self) -> tuple[str, ...]:
-        # What installs is a command of sh, whatever runs the calls.
+        # A build is a call of a command: an image for another language has no Python for it.
         name = self._plan.spec.runtime.agent
-        is_own = not self._plan.build and self._agents.joinpath(name).is_file()
-        return creation.program(name if is_own else "")
+        return creation.program(name if self._agents.joinpath(name).is_file() else "")
 
     def _has_none(self, name: str) -> bool:
         """Return whether nothing here can speak for an agent of this name."""

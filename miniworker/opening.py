@@ -16,7 +16,7 @@ from wire.models import Fault
 #: errno of a disk, or a share of it, that is full.
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: Agents that run commands only.
-WITHOUT_HANDLERS: Final = frozenset({"none", "node", "php", "shell"})
+WITHOUT_HANDLERS: Final = frozenset({"none", "shell"})
 
 
 @dataclass(slots=True, kw_only=True)

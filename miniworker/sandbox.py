@@ -25,7 +25,7 @@ STALE: Final = "stale_bundle"
 #: other functions this node is as good as before.
 NO_AGENT: Final = "no_agent"
 
-#: Agents whose part the python agent's command mode takes while they have no file.
+#: Agents whose part the python agent's command mode takes where they cannot run.
 COMMANDS_BY_PYTHON: Final = frozenset({"python", "none", "node", "php", "shell"})
 
 

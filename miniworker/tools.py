@@ -33,6 +33,8 @@ DATA: Final = Path(next(iter(runtimes.__path__)))
 Sources = list[tuple[Path, str]]
 LEAST_VERSION: Final = (3, 8)
 ASK_S: Final = 20
+#: A kernel reads no more of a ``#!`` line either.
+_LINE_BYTES: Final = 255
 _QUESTION: Final = """
 import json, sys, sysconfig
 print(json.dumps({
@@ -188,6 +190,21 @@ def programs(more: Sequence[Path] = ()) -> dict[str, Path]:
             if name != "python" and re.match(AGENT_PATTERN, name):
                 found.setdefault(name, agent)
     return found
+
+
+def lacks(agent: Path, path: str) -> str:
+    """Return what the ``#!`` line of an agent asks for if this host lacks it, else nothing.
+
+    ``path`` is the PATH of a sandbox: a program elsewhere would not be there either.
+    """
+    with agent.open("rb") as file:
+        line = file.readline(_LINE_BYTES).decode(errors="replace")
+    words = line.removeprefix("#!").split()
+    if not line.startswith("#!") or not words:
+        return ""
+    is_env = Path(words[0]).name == "env" and len(words) > 1
+    wanted = words[1] if is_env else words[0]
+    return "" if shutil.which(wanted, path=path) else wanted
 
 
 def _open_for_reading(top: Path) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON_IMAGE = "skep-test/python"
+IMAGES = "skep-test"
+PYTHON_IMAGE = f"{IMAGES}/python"
 BUILD_S = 280
 #: How the reason of each skipped test begins.
 NEEDED = "needs Docker"
@@ -54,9 +55,14 @@ def require() -> None:
         pytest.skip(f"{NEEDED}: {why}")
 
 
-@functools.cache
 def python_image() -> str:
     """Return the image of the python runtime, made if it is not there."""
+    return runtime_image("python")
+
+
+@functools.cache
+def runtime_image(name: str) -> str:
+    """Return the image of one of the runtimes in runtimes/, made if it is not there."""
     require()
     run = functools.partial(
         subprocess.run, capture_output=True, text=True, timeout=BUILD_S, check=False
@@ -65,15 +71,16 @@ def python_image() -> str:
     if base.returncode != 0 and not os.environ.get("CI"):
         pytest.skip(f"{NEEDED}, and a base image: {base.stderr}")
     assert base.returncode == 0, base.stderr
-    replaced = docker("images", "--quiet", "--no-trunc", PYTHON_IMAGE)
-    build = ["docker", "build", "--network", "host", "--tag", PYTHON_IMAGE]
-    name = f"BASE={base.stdout.strip()}"
-    built = run([*build, "--build-arg", name, str(ROOT / "runtimes" / "python")])
+    image = f"{IMAGES}/{name}"
+    replaced = docker("images", "--quiet", "--no-trunc", image)
+    build = ["docker", "build", "--network", "host", "--tag", image]
+    given = f"BASE={base.stdout.strip()}"
+    built = run([*build, "--build-arg", given, str(ROOT / "runtimes" / name)])
     assert built.returncode == 0, built.stdout + built.stderr
-    if replaced not in ("", docker("images", "--quiet", "--no-trunc", PYTHON_IMAGE)):
+    if replaced not in ("", docker("images", "--quiet", "--no-trunc", image)):
         # Made anew of another base: the old one has no name any more.
         docker("image", "rm", replaced)
-    return PYTHON_IMAGE
+    return image
 
 
 def identity() -> dict[str, str]:

@@ -253,6 +253,14 @@ class Rig:
                 return message, payload
             self._early.append((whose, message, payload))
 
+    def has(self, route: bytes, within_ms: int) -> bool:
+        """Return whether a message of this miniworker is there, or comes in time."""
+        while not any(entry[0] == route for entry in self._early):
+            if not self.router.poll(within_ms):
+                return False
+            self._early.append(self._next())
+        return True
+
     def exit_of(self, name: str) -> jobs.Exited:
         while name not in self._exits:
             packet = jobs.decode_order(self.socket.recv(65536))
@@ -293,7 +301,7 @@ def spec(*, runtime: dict[str, Any] | None = None, **function: Any) -> Spec:
 
 def gone(pid: int) -> None:
     """Wait until a process has ended."""
-    eventually(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), what=f"pid {pid}")
+    eventually(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(pid), what=f"pid {pid}")
 
 
 def argv(pid: int) -> list[str]:
@@ -303,7 +311,7 @@ def argv(pid: int) -> list[str]:
         return [""]
 
 
-def _is_zombie(pid: int) -> bool:
+def is_zombie(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

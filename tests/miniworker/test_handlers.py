@@ -311,11 +311,11 @@ def test_what_needs_more_memory_to_be_loaded_than_there_is_says_so(
 
 def test_an_entry_needs_an_agent_that_loads(rig: Rig) -> None:
     mini = rig.spawn()
-    order = spec(entry="hello.main", runtime={"agent": "node"})
+    order = spec(entry="hello.main", runtime={"agent": "none"})
     broken = mini.specialise(order, rig.bundle({"hello.py": MODULE}))
     assert isinstance(broken, jobs.Broken)
     assert (broken.fault, broken.reason.code) == (Fault.FUNCTION, "entry_not_found")
-    assert "'node'" in broken.reason.message
+    assert "'none'" in broken.reason.message
     assert '"agent": "python"' in broken.reason.message
 
 
