@@ -34,7 +34,7 @@ from wire.process import Started
 @click.option("--preload", default="none", show_default=True,
               type=click.Choice(["none", "runtime", "function"]),
               help="What waits before a call, of functions that do not say it.")  # fmt: skip
-@click.option("--sandbox", default="auto", show_default=True,
+@click.option("--sandbox", default="process", show_default=True,
               type=click.Choice(["auto", "docker", "process"]),
               help="What confines functions: auto is docker if an engine answers.")  # fmt: skip
 @click.option("--insecure", is_flag=True, help="Allow a --host of the network without token.")
