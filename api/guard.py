@@ -130,7 +130,7 @@ class Guard:
             self._meter.refusals[error.code] += 1
             return answer(error)
         except web.HTTPException as error:
-            return self._shaped(error)
+            return self._shaped(request, error)
         except _BROKEN as error:
             broken = f"the request's body is broken: {error}"
             return answer(BadRequest(broken, hint="was it sent completely?"))
@@ -182,10 +182,11 @@ class Guard:
                 hint="send it as Authorization: Bearer TOKEN",
             )
 
-    def _shaped(self, error: web.HTTPException) -> web.Response:
+    def _shaped(self, request: web.Request, error: web.HTTPException) -> web.Response:
         """Return what aiohttp itself refuses (no such path or method) in the one shape."""
         code = _CODES.get(error.status, "bad_request")
-        body = {"code": code, "message": error.reason, "hint": self._paths}
+        message = f"there is no {request.path[:200]}" if error.status == 404 else error.reason
+        body = {"code": code, "message": message, "hint": self._paths}
         response = json_response({"error": body}, error.status)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]

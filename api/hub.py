@@ -20,6 +20,7 @@ from api.catalogue import Catalogue
 from api.courier import Courier
 from api.dispatch import Dispatch, Output
 from api.preparing import Preparing
+from api.revival import remember
 from api.roster import Roster, Session
 from api.store import boot_time
 from wire import codec
@@ -232,9 +233,12 @@ class Hub:
                 Whole(whole.params, b"", b"", b""),
             )
         output = Output(whole.result, whole.stdout, whole.stderr)
-        if result.call not in self._dispatch.calls and result.record:
+        live = self._dispatch.calls.get(result.call)
+        if live is None and result.record:
             self._adopt(session, result, output, whole.params)
         else:
+            if live is not None and result.record:
+                remember(live, result.attempt, result.record)
             self._perform(self._dispatch.result(session, result, output, boot_time()))
 
     def _fetch(self, session: Session, fetch: Fetch, _: bytes) -> None:

@@ -17,7 +17,7 @@ from api.revival import revive
 from api.store import Store, boot_time
 from wire.about import about
 from wire.errors import SkepError, UnknownCall
-from wire.liveness import LOST_S
+from wire.liveness import LOST_S, SILENT_S
 from wire.models import Call, CallRecord, Function, Runtime, Spec
 from wire.records import CallGot, CallsUnfinished, GetCall, UnfinishedCalls
 
@@ -31,7 +31,7 @@ class Past:
 
     def __init__(self) -> None:
         self._awaited: set[str] = set()
-        self._until = 0.0
+        self._from = self._until = 0.0
         self._open = False
 
     def __repr__(self) -> str:
@@ -40,12 +40,17 @@ class Past:
     def expect(self, lives: list[Live], now: float) -> None:
         """These calls were read: their nodes have the liveness limit to come back."""
         self._awaited = {live.node_id for live in lives if live.node_id is not None}
+        # No START of these waited for its record: a node may have one that the store has not.
+        unsure = any(live.node_id is None and not live.needs_gate for live in lives)
+        self._from = now + SILENT_S if unsure else now
         self._until = now + LOST_S
         self._open = bool(lives)
 
     def is_due(self, back: set[str], now: float) -> bool:
         """Return, once, whether the calls can be judged: all are back, or time is over."""
-        if not self._open or (self._awaited - back and now < self._until):
+        if not self._open or now < self._from:
+            return False
+        if self._awaited - back and now < self._until:
             return False
         self._open = False
         return True

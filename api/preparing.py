@@ -139,9 +139,9 @@ def _failure(session: Session, answer: Bundled | None) -> SkepError:
     if answer.fault is Fault.FUNCTION:
         return InstallFailed(
             reason.message,
-            hint="mend the requirements, or the runtime's `dependencies`; the header "
-            "Accept: application/x-ndjson shows all that is printed. If an index cannot be "
-            "reached: --index-url, --proxy, --ca-bundle of skep up and skep-worker",
+            hint="mend the requirements (a file that is missing may be an empty one), or the "
+            "runtime's `dependencies`. If an index cannot be reached: --index-url, --proxy, "
+            "--ca-bundle of skep up and skep-worker",
         )
     return _of_node(session, reason)
 

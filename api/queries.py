@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
+from api.plain import plain
 from wire.errors import BadRequest, SkepError, UnknownCall, UnknownFunction, UnknownRuntime
 from wire.models import Model, Name, Number
 from wire.records import ListCalls
@@ -117,7 +118,9 @@ def read_path(model: type[P], said: Mapping[str, str]) -> P:
         return msgspec.convert(dict(said), model, strict=False)
     except ValueError as error:
         shown = "/".join(said.values())
-        raise model.refusal(f"there is no {shown[:200]!r}: {error}", hint=model.hint) from error
+        there = "there can be no" if model.refusal is BadRequest else "there is no"
+        message = f"{there} {shown[:200]!r}: {plain(error)}"
+        raise model.refusal(message, hint=model.hint) from error
 
 
 def read_query(model: type[Q], said: Mapping[str, str]) -> Q:
@@ -133,7 +136,7 @@ def read_query(model: type[Q], said: Mapping[str, str]) -> Q:
         query = msgspec.convert(dict(said), model, strict=False)
     except ValueError as error:
         raise BadRequest(
-            f"a parameter does not fit: {error}", hint="GET /docs shows what each may be"
+            f"a parameter does not fit: {plain(error)}", hint="GET /docs shows what each may be"
         ) from error
     names = _names(model)
     for name in said:

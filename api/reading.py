@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from api.bodies import FunctionPatch, FunctionSettings
+from api.plain import plain
 from wire.errors import BadRequest
 from wire.models import Function, Model, Package
 
@@ -74,8 +75,8 @@ def read_patch(said: bytes | dict[str, Any]) -> dict[str, Any]:
     if isinstance(said, bytes):
         patch = read(FunctionPatch, said)
     else:
-        plain = {name: None if value == "null" else value for name, value in said.items()}
-        patch = _converted(plain, FunctionPatch)
+        fields = {name: None if value == "null" else value for name, value in said.items()}
+        patch = _converted(fields, FunctionPatch)
     given = {name: getattr(patch, name) for name in patch.__struct_fields__}
     given = {name: value for name, value in given.items() if value is not UNSET}
     _check_way(given.get("entry"), given.get("run"))
@@ -100,13 +101,22 @@ def patched(
 
 
 def _converted(fields: dict[str, Any], model: type[B]) -> B:
-    plain = dict(fields)
+    given = dict(fields)
     try:
-        if isinstance(plain.get("env"), str):
-            plain["env"] = msgspec.json.decode(plain["env"], type=dict[str, str])
-        return msgspec.convert(plain, model, strict=False)
+        if isinstance(given.get("env"), str):
+            given["env"] = _environment(given["env"])
+        return msgspec.convert(given, model, strict=False)
     except (ValueError, RecursionError) as error:
         raise _explained(error) from error
+
+
+def _environment(text: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except ValueError as error:
+        raise BadRequest(
+            f"env is no JSON object of texts: {plain(error)}", hint='write {"NAME": "value"}'
+        ) from error
 
 
 def _check_way(entry: str | None, run: str | None) -> None:
@@ -153,6 +163,6 @@ def _skeleton(params: bytes) -> Any:
 
 def _explained(error: Exception) -> BadRequest:
     return BadRequest(
-        f"the request does not fit: {error}",
+        f"the request does not fit: {plain(error)}",
         hint="GET /docs shows each field; names are camelCase",
     )

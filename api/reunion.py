@@ -15,6 +15,7 @@ from api.desk import Desk
 from api.live import Live
 from api.phase import Phase
 from api.roster import Session
+from api.tries import Try
 from wire.messages import Cancel, Hello, Welcome
 from wire.models import Reason, Status
 
@@ -116,6 +117,7 @@ class Reunion:
     def _reunite(self, session: Session, now: float) -> None:
         desk, hello = self._desk, session.hello
         running = set(hello.running)
+        self._hear_of(hello)
         mine = [live for live in desk.adrift.values() if live.node_id == hello.node_id]
         for live in sorted(mine, key=lambda one: one.num, reverse=True):
             if (live.num, live.attempt) in running:
@@ -130,6 +132,15 @@ class Reunion:
                 continue
             if (known.session, known.attempt) != (session.number, attempt):
                 self._cancel(session, num, attempt, _SUPERSEDED)
+
+    def _hear_of(self, hello: Hello) -> None:
+        """Take a node's word for attempts that were begun before the store knew of them."""
+        for num, attempt in hello.running:
+            live = self._desk.calls.get(num)
+            if live is None or live.phase is not Phase.UNDECIDED or attempt <= live.attempt:
+                continue
+            live.tries += [Try(n, hello.name) for n in range(live.attempt + 1, attempt + 1)]
+            live.node_id, live.boot = hello.node_id, hello.boot
 
     def _take_back(self, live: Live, session: Session) -> None:
         desk = self._desk

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
 
 from api.live import Live
 from api.moments import wall_ms
@@ -10,6 +13,11 @@ from api.phase import Phase
 from api.tries import Try
 from wire.models import Attempt, CallRecord, Spec
 from wire.traces import Trace
+
+#: Where a call stands that a node may be running.
+_BEGUN: Final = (Phase.STARTED, Phase.SILENT, Phase.UNDECIDED)
+_RECORD: Final = msgspec.json.Decoder(CallRecord)
+Moment = Callable[[str | None], float | None]
 
 
 def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
@@ -40,7 +48,7 @@ def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
         reason=call.reason,
         node_id=record.node_id,
         boot=record.boot,
-        tries=[_tried(one, moment) for one in call.attempts],
+        tries=_tries(call.attempts, moment),
         # What was not measured to its end is left out, lest anything is counted twice.
         told_stages={k: ms for k, ms in call.stages.items() if k in ("queued", "earlier")},
         admitted=accepted if call.dispatched_at is None else None,
@@ -50,15 +58,40 @@ def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
     )
 
 
-def _tried(one: Attempt, moment: Callable[[str | None], float | None]) -> Try:
-    return Try(
-        one.attempt,
-        one.node or "",
-        one.miniworker,
-        moment(one.started_at),
-        moment(one.finished_at),
-        one.status,
-        one.reason,
-        told_way=one.way,
-        told_why=one.why,
-    )
+def remember(live: Live, attempt: int, record: bytes) -> None:
+    """Learn from the record that a worker repeats what was not stored of a call's beginning.
+
+    Whoever was told of the call by the earlier life was told these times.
+    """
+    if live.started is not None or live.phase not in _BEGUN or attempt != live.attempt:
+        return
+    try:
+        call = _RECORD.decode(record).call
+    except (ValueError, RecursionError):
+        return
+
+    def moment(text: str | None) -> float | None:
+        return (
+            None if text is None else live.accepted + (wall_ms(text) - live.accepted_ms) / 1000
+        )
+
+    if len(call.attempts) == attempt:
+        live.tries = _tries(call.attempts, moment)
+    live.dispatched, live.started = moment(call.dispatched_at), moment(call.started_at)
+
+
+def _tries(attempts: Iterable[Attempt], moment: Moment) -> list[Try]:
+    return [
+        Try(
+            one.attempt,
+            one.node or "",
+            one.miniworker,
+            moment(one.started_at),
+            moment(one.finished_at),
+            one.status,
+            one.reason,
+            told_way=one.way,
+            told_why=one.why,
+        )
+        for one in attempts
+    ]

@@ -34,6 +34,19 @@ class Assignment(click.types.StringParamType):
         return shlex.split(rv)
 
 
+class Url(click.types.StringParamType):
+    """Where an index is; a typing error would only be seen at the first install."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: Any) -> Any:
+        """Refuse what is none, without repeating what may hold a password."""
+        text = super().convert(value, param, ctx)
+        if "://" not in text:
+            self.fail("it is no URL; write it like https://host/path", param, ctx)
+        return text
+
+
 def build_options(command: F) -> F:
     """Add --index-url, --proxy, --ca-bundle and --build-env."""
     for option in (
@@ -43,7 +56,8 @@ def build_options(command: F) -> F:
                      type=click.Path(exists=True, dir_okay=False, path_type=Path),
                      help="PEM file of the authorities trusted while installing."),
         click.option("--proxy", metavar="URL", help="The proxy used while installing."),
-        click.option("--index-url", metavar="URL", help="Where pip finds packages."),
+        click.option("--index-url", type=Url(), metavar="URL",
+                     help="Where pip finds packages."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -19,7 +19,7 @@ from cli.options import Group, connected, print_json, say, shared
 from cli.tables import Cell, Column, status
 from cli.units import SECONDS
 from cli.words import clip, span
-from skep import Call
+from skep import TERMINAL, Call
 
 _STATUSES: Final = (
     "PENDING", "RUNNING", "DONE", "FAILED", "TIMEOUT", "OOM", "LOST", "CANCELLED",
@@ -161,6 +161,9 @@ def cancel(ctx: click.Context, numbers: tuple[int, ...]) -> None:
         return
     for record in records:
         click.echo(record["status"])
+        if record["status"] not in TERMINAL:
+            number = record["callNum"]
+            say(f"call {number} is being ended; skep call wait {number} waits for it")
 
 
 @call.command()

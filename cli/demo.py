@@ -98,7 +98,7 @@ def _tour(site: Site, screen: DemoScreen) -> bool:
         "worker known", lambda: wait_for_workers(site), lambda found: f"{len(found)} up"
     )
     for worker in workers:
-        screen.quote(confinement(worker))
+        screen.quote(confinement(worker, 6))
     # After Ctrl-C nothing listens there any more, and nobody wants to wait until it does.
     with Client(site.url, token=site.token, retries=0) as client:
         _register(client, screen)

@@ -30,7 +30,7 @@ STAGES: Final = {
     "rest": "on the way, and the rest",
 }
 WAYS: Final = {
-    "idle": "Warm: a sandbox of {function} revision {revision} stood idle and took it at once.",
+    "idle": "Warm: a sandbox of {function} revision {revision} stood idle and took it.",
     "ahead": "Warm: it was handed ahead to a sandbox that was still at another call, and began "
     "right after that one.",
     "cold": "Cold: no sandbox of {function} revision {revision} was free, so one was made.",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-import textwrap
+import shlex
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cli.display import prose
 from cli.runtime import RUNTIMES
 from skep import Client, NotReachable, SkepError, Worker
 
@@ -17,8 +20,10 @@ log = logging.getLogger(__name__)
 #: How long the block of facts waits for the workers to be known at the api.
 WORKERS_KNOWN_S: Final = 15.0
 _PAUSE_S: Final = 0.05
-#: Of a long sentence in the block of facts, in columns.
-WIDTH: Final = 76
+#: Where every client looks unless it is told.
+_USUAL_URL: Final = "http://127.0.0.1:3000"
+#: Where the texts of the block of facts begin, in columns.
+_INDENT: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +40,14 @@ def facts_of(site: Site) -> list[tuple[str, str]]:
     """Return what the user of an installation is shown once it is up."""
     workers = wait_for_workers(site)
     names = [f"{w['name']} ({w['slots']} slots)" for w in workers]
-    runtime = RUNTIMES / "python" / "runtime.json"
-    first = f"curl -H 'Content-Type: application/json' -d @{runtime} {site.url}/registerRuntime"
+    confined = sorted({confinement(worker, _INDENT) for worker in workers})
     return [
         ("URL", site.url),
         ("data", str(site.data)),
         ("workers", ", ".join(names) or "none has said hello yet; see the logs folder"),
-        ("sandbox", "\n".join(sorted({confinement(w) for w in workers})) or "not known yet"),
+        ("sandbox", "\n".join(confined) or "not known yet"),
         ("stop", "Ctrl-C"),
-        ("try", "\n".join([*_image(workers), first, f"curl {site.url}/runtimes"])),
+        ("try", "\n".join([*_image(workers), *first_steps(site)])),
     ]
 
 
@@ -51,13 +55,30 @@ def _image(workers: list[Worker]) -> list[str]:
     """Return how the image of the runtime is made, where containers need one."""
     if all(worker["sandbox"] != "docker" for worker in workers):
         return []
-    return [f"docker build --tag pythonruntime {RUNTIMES / 'python'}"]
+    return [f"docker build --tag pythonruntime {shlex.quote(str(RUNTIMES / 'python'))}"]
 
 
-def confinement(worker: Worker) -> str:
-    """Say which sandbox a worker uses and what that confines."""
-    said = f"{worker['sandbox']}: {worker['isolation']}"
-    return textwrap.fill(said, WIDTH, break_on_hyphens=False, break_long_words=False)
+def first_steps(site: Site) -> list[str]:
+    """Return what may be typed into another terminal to begin with."""
+    # Not everybody has the program on the PATH: then as it was called here.
+    own = Path(sys.argv[0])
+    skep = shlex.quote(str(own)) if own.name == "skep" and not shutil.which("skep") else "skep"
+    steps = [
+        f"{skep} runtime register python",
+        f"{skep} function new hello",
+        f"{skep} dev hello",
+    ]
+    if site.token:
+        steps.insert(0, "export SKEP_TOKEN=…")
+    if site.url != _USUAL_URL:
+        steps.insert(0, f"export SKEP_URL={site.url}")
+    return steps
+
+
+def confinement(worker: Worker, indent: int = 0) -> str:
+    """Say which sandbox a worker uses and what that confines; a terminal's lines are filled."""
+    said = prose(f"{worker['sandbox']}: {worker['isolation']}", indent, err=False)
+    return "\n".join(line.strip() for line in said.splitlines())
 
 
 def wait_for_workers(site: Site) -> list[Worker]:

@@ -1,4 +1,4 @@
-"""Names like the one that was mistyped."""
+"""What to do about an error, in words of this command line; names like a mistyped one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ _HOLDERS: Final = {
     UNKNOWN_FUNCTION: ("function", "name"),
     UNKNOWN_RUNTIME: ("runtime", "name"),
 }
+#: What is done here about errors whose hints speak of HTTP; ``{command}`` is the one that ran.
+_HERE: Final = {
+    UNKNOWN_FUNCTION: "skep function list shows all; skep function register makes one",
+    UNKNOWN_RUNTIME: "skep runtime list shows all; skep runtime register python adds Python's",
+    "unknown_call": "skep call list shows the newest",
+    "bad_request": "{command} --help shows what each may be",
+}
+#: By these a hint is known to speak of HTTP.
+_VERBS: Final = ("GET /", "POST /")
 #: Words of other command lines (docker, faas-cli) -> what does that here.
 ELSEWHERE: Final = {
     "ps": "call list",
@@ -40,12 +49,27 @@ ELSEWHERE: Final = {
 }
 
 
-def given(code: str, params: Mapping[str, Any]) -> str:
+def given(code: str, params: Mapping[str, Any], name: str = "") -> str:
     """Return the name that was not found, as the user gave it; empty if there is none."""
-    for holder in _HOLDERS.get(code, ()):
-        if isinstance(value := params.get(holder), str):
-            return value
-    return ""
+    holders = _HOLDERS.get(code, ())
+    if name and holders:
+        return name
+    return next((str(params[one]) for one in holders if isinstance(params.get(one), str)), "")
+
+
+def hint(code: str, said: str, command: str, name: str = "", known: Iterable[str] = ()) -> str:
+    """Return what to do about an error: names that may have been meant, else words.
+
+    ``said`` is the hint of the server, ``known`` the names there are if ``name`` was not found.
+    """
+    names = list(known)
+    if name in names and code == UNKNOWN_FUNCTION:
+        return f"skep function revisions {name} shows those that there are"
+    if alike := like(name, names):
+        return sentence(alike)
+    if any(verb in said for verb in _VERBS):
+        return _HERE.get(code, said).format(command=command)
+    return said
 
 
 def like(name: str, known: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -61,7 +61,7 @@ class Command(click.Command):
             return super().invoke(ctx)
         except SkepError as error:
             target = target_of(ctx)
-            _report(error, _hint(error, target, ctx), as_json=target.json)
+            _report(error, hint_of(error, ctx), as_json=target.json)
             sys.exit(exit_code(error))
         except KeyboardInterrupt:
             say("")
@@ -180,24 +180,23 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _hint(error: SkepError, target: Target, ctx: click.Context) -> str:
-    """Return the error's hint, or the names that may have been meant."""
-    names = _names(error, target, ctx)
-    return near.sentence(names) if names else error.hint
+def hint_of(error: SkepError, ctx: click.Context, name: str = "") -> str:
+    """Return what to do about an error here, or the names that may have been meant.
+
+    ``name`` is what was not found; else it is taken from the command's parameters.
+    """
+    target = target_of(ctx)
+    name = near.given(error.code, ctx.params, name)
+    known = _known(error.code, target) if name else ()
+    return near.hint(error.code, error.hint, ctx.command_path, name, known)
 
 
-def _names(error: SkepError, target: Target, ctx: click.Context) -> list[str]:
-    given = near.given(error.code, ctx.params)
-    if not given:
-        return []
+def _known(code: str, target: Target) -> Sequence[str]:
     try:
         with target.client(_NEAR_S) as client:
-            known = (
-                client.functions() if error.code == near.UNKNOWN_FUNCTION else client.runtimes()
-            )
+            return client.functions() if code == near.UNKNOWN_FUNCTION else client.runtimes()
     except SkepError:
-        return []
-    return near.like(given, known)
+        return ()
 
 
 def print_error(error: SkepError, hint: str) -> None:

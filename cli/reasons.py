@@ -19,8 +19,9 @@ _ADVICE: Final = {
     "are in the reason. Mend them and register it again.",
     "no_sandbox": "No node could make a sandbox, three times: skep worker list, skep doctor.",
     "no_space": "It met the end of a node's disk: free some, then call again.",
-    "entry_not_found": "What entry names is not in the package: skep function update {name} "
-    "--entry MODULE.FUNCTION.",
+    "entry_not_found": "What entry names could not be loaded; the logs have the traceback. If "
+    "it is elsewhere: skep function update {name} --entry MODULE.FUNCTION. A module that is "
+    "not found belongs into requirements.txt.",
     "protocol_violation": "The sandbox said what no agent says and was killed: does the "
     "function write to descriptors that are not its own?",
     "never_started": "It met maxWait: no place came free in time. More workers or slots, or "

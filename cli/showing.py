@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from cli.display import facts, is_person, table, working
-from cli.options import exit_code, print_error, print_json
+from cli.options import exit_code, hint_of, print_error, print_json
 from cli.tables import Cell, Column
 from cli.words import ago, seconds_at, size, span
 from skep import SkepError
@@ -100,9 +100,10 @@ def each(given: Iterable[str], act: Callable[[str], None], *, as_json: bool) -> 
             act(name)
         except SkepError as error:
             status = exit_code(error)
-            errors.append({"name": name, **error.as_dict()})
+            hint = hint_of(error, click.get_current_context(), name)
+            errors.append({"name": name, **error.as_dict(), "hint": hint})
             if not as_json:
-                print_error(error, error.hint)
+                print_error(error, hint)
             continue
         removed.append(name)
         if not as_json:

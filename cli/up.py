@@ -110,5 +110,7 @@ def _explained(error: FolderInUse | OSError) -> tuple[str, str]:
     where = f"{error.filename}: " if error.filename else ""
     return (
         f"cannot start: {where}{error.strerror or error}",
-        "choose another --data DIR" if error.filename else "choose another --port",
+        "choose another --data DIR"
+        if error.filename
+        else "is skep running there already? Else choose another --port (0: a free one)",
     )

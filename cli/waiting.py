@@ -57,7 +57,8 @@ def show(call: Call, *, as_json: bool) -> int:
         _print_result(call)
     if call["status"] == "DONE":
         return 0
-    say(ending(call))
+    if not as_json:
+        say(ending(call))
     return EXIT_NOT_DONE
 
 
@@ -71,13 +72,18 @@ def _print_result(call: Call) -> None:
 
 
 def ending(call: Call) -> str:
-    """Say in one line how a call ended, or that it has not, and where to look next."""
+    """Say how a call ended, or that it has not, and where to look next."""
     number = call["callNum"]
     if call["status"] not in TERMINAL:
         return f"call {number} is {call['status']}; skep call wait {number}"
     reason = call["reason"]
-    why = f": {printable(reason['message'])} [{reason['code']}]" if reason else ""
+    why = f": {_lines(reason['message'])} [{reason['code']}]" if reason else ""
     return (
         f"call {number} ended {call['status']}{why}\n"
         f"hint:  skep call logs {number}; skep call explain {number}"
     )
+
+
+def _lines(text: str) -> str:
+    """Keep the lines of a text: the last words of an installer are lines."""
+    return "\n".join(map(printable, text.splitlines()))

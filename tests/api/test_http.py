@@ -68,6 +68,7 @@ async def test_errors_have_one_shape() -> None:
             got, answer, _ = await room.ask(method, path, body, headers=headers)
             assert (got, answer["error"]["code"]) == (status, code), (path, answer)
             assert set(answer["error"]) == {"code", "message", "hint"}
+        assert "/nowhere" in (await room.ask("GET", "/nowhere"))[1]["error"]["message"]
         got, answer, _ = await room.ask("POST", "/invokeFunction", data=b'{"funcName":"dice"}')
         assert (got, answer["error"]["code"]) == (400, "bad_request")
         assert "application/json" in answer["error"]["message"]

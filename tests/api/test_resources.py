@@ -102,6 +102,8 @@ async def test_a_bad_patch_is_named_and_changes_nothing() -> None:
             ({"entry": "a.b", "run": "x"}, "entry and run"),
             ({"functionName": "other"}, "functionName"),
             ([], "object"),
+            ({"timeout": "x"}, "timeout: expected a number or null, got a text"),
+            ({"memory": 1}, "memory: expected a whole number >= "),
         ):
             status, answer = await patch(room, body)
             assert (status, answer["error"]["code"]) == (400, "bad_request"), body
@@ -109,6 +111,10 @@ async def test_a_bad_patch_is_named_and_changes_nothing() -> None:
         status, answer, _ = await room.ask("PATCH", "/functions/dice", data=b"{}")
         assert status == 400
         assert "application/json" in answer["error"]["message"]
+        form = aiohttp.FormData({"env": "A=1"}, default_to_multipart=True)
+        status, answer, _ = await room.ask("PATCH", "/functions/dice", data=form)
+        assert (status, answer["error"]["hint"]) == (400, 'write {"NAME": "value"}')
+        assert "env is no JSON object" in answer["error"]["message"]
         status, answer, _ = await room.ask("PATCH", "/functions/nope", {"timeout": 3})
         assert (status, answer["error"]["code"]) == (404, "unknown_function")
         assert (await room.ask("GET", "/functions/dice"))[1]["revision"] == 1

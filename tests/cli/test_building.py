@@ -53,3 +53,10 @@ def test_what_is_no_assignment_is_refused_without_its_value(text: str) -> None:
     assert refused.exit_code == 2
     assert "is not NAME=VALUE" in refused.output
     assert "s3cret" not in refused.output
+
+
+def test_an_index_that_is_no_url_is_refused_and_not_repeated() -> None:
+    refused = CliRunner().invoke(command, ["--index-url", "me:secret@host"])
+    assert refused.exit_code == 2
+    assert "no URL" in refused.output
+    assert "secret" not in refused.output

@@ -41,6 +41,18 @@ def test_a_call_that_did_not_end_done_is_status_1(server: Script) -> None:
     result = run("invoke", "f", "--url", server.url)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "call 7 ended FAILED: no [raised]" in result.stderr
+    server.answers += [(202, FAILED)]
+    as_json = run("invoke", "f", "--url", server.url, "--json")
+    assert (as_json.exit_code, as_json.stderr) == (1, "")
+    assert json.loads(as_json.stdout) == FAILED
+
+
+def test_a_reason_of_several_lines_keeps_them(server: Script) -> None:
+    reason = {"code": "install_failed", "message": "no:\nERROR: a\x1b[2J\nERROR: b"}
+    server.answers += [(202, {**FAILED, "reason": reason})]
+    told = run("invoke", "f", "--url", server.url).stderr.splitlines()
+    assert [line[:8] for line in told] == ["call 7 e", "ERROR: a", "ERROR: b", "hint:  s"]
+    assert "\x1b" not in "".join(told)
 
 
 def test_waiting_ends_when_the_user_said(server: Script) -> None:
@@ -63,6 +75,19 @@ def test_errors_show_message_and_hint(
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert result.stderr == f"error: it is so [{code}]\nhint:  do that\n"
     assert json.loads(run("--url", server.url, "invoke", "f", "--json").stderr) == error
+
+
+@pytest.mark.parametrize(
+    ("code", "here"),
+    [("unknown_call", "skep call list"), ("bad_request", "call show --help"),
+     ("unknown_runtime", "skep runtime register python")],
+)  # fmt: skip
+def test_hints_speak_of_commands_and_not_of_http(server: Script, code: str, here: str) -> None:
+    said = {"code": code, "message": "no", "hint": "GET /calls lists them"}
+    server.answers += [(404, {"error": said})]
+    told = run("--url", server.url, "call", "show", "7").stderr
+    assert here in told
+    assert "GET /" not in told
 
 
 def test_nobody_there_is_status_3() -> None:
@@ -100,6 +125,13 @@ def test_logs_show_and_cancel(server: Script) -> None:
     assert result.stderr == "err\n(5 bytes of the middle are left out)\n"
     assert "status           DONE" in run("call", "show", "7", "--url", server.url).stdout
     assert run("call", "cancel", "7", "--url", server.url).stdout == "PENDING\n"
+
+
+def test_a_call_that_is_still_being_cancelled_says_so(server: Script) -> None:
+    server.answers += [(202, {**PENDING, "status": "RUNNING"})]
+    result = run("call", "cancel", "7", "--url", server.url)
+    assert (result.exit_code, result.stdout) == (0, "RUNNING\n")
+    assert "call 7 is being ended" in result.stderr
 
 
 def test_a_runtime_is_registered_by_the_name_of_a_shipped_one(server: Script) -> None:

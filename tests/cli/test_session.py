@@ -94,6 +94,11 @@ def test_a_mistyped_name_is_answered_with_those_like_it(hive: Up) -> None:
     assert "dice" in as_json["error"]["hint"]
     runtime = skep(hive, "runtime", "show", "pythonruntme")
     assert "Did you mean pythonruntime?" in runtime.stderr
+    assert "Did you mean dice?" in skep(hive, "function", "rm", "dcie").stderr
+    nowhere = skep(hive, "function", "show", "qqq").stderr
+    assert "hint:  skep function list shows all" in nowhere
+    revision = skep(hive, "function", "show", "dice", "--revision", "99").stderr
+    assert "skep function revisions dice" in revision
 
 
 @pytest.mark.usefixtures("functions")

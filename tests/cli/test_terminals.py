@@ -150,6 +150,19 @@ def test_a_followed_status_is_seen_whenever_a_call_comes_to_it(hive: Up) -> None
         assert screen.ended() == 130
 
 
+@pytest.mark.parametrize("columns", [60, 100])
+def test_up_fits_its_terminal_and_says_what_to_type_next(tmp_path: Path, columns: int) -> None:
+    data = tmp_path / "data"
+    with terminal("up", "--port", "0", "--data", str(data), columns=columns) as screen:
+        shown = screen.until("stop      Ctrl-C", "skep dev hello")
+        screen.type("\x03")
+        assert screen.ended() == 0
+    assert "export SKEP_URL=http://127.0.0.1:" in shown
+    confined = shown.partition("  sandbox ")[2].partition("  stop ")[0].splitlines()
+    assert len(confined) > 1
+    assert all(0 < len(line) <= columns for line in confined[1:])
+
+
 def test_top_lives_through_the_death_of_skep_and_says_so(tmp_path: Path) -> None:
     with up(tmp_path / "data") as hive, terminal("top", SKEP_URL=hive.url) as screen:
         screen.until("workers 1")
