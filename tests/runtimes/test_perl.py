@@ -113,7 +113,7 @@ def test_an_agent_that_this_node_does_not_have_is_named(rig: Rig) -> None:
     mini = rig.spawn()
     broken = mini.specialise(spec(runtime={"agent": "cobol", "run": "x"}), rig.bundle({}))
     assert isinstance(broken, jobs.Broken)
-    assert (broken.fault, broken.reason.code) == (Fault.NODE, "no_sandbox")
+    assert (broken.fault, broken.reason.code) == (Fault.NODE, "no_agent")
     assert "'cobol'" in broken.reason.message
     assert "SKEP_RUNTIMES" in broken.reason.message
 
