@@ -51,6 +51,13 @@ def facts_of(site: Site) -> list[tuple[str, str]]:
     ]
 
 
+def _image(workers: list[Worker]) -> list[str]:
+    """Return how the image of the runtime is made, where containers need one."""
+    if all(worker["sandbox"] != "docker" for worker in workers):
+        return []
+    return [f"docker build --tag pythonruntime {shlex.quote(str(RUNTIMES / 'python'))}"]
+
+
 def first_steps(site: Site) -> list[str]:
     """Return what may be typed into another terminal to begin with."""
     # Not everybody has the program on the PATH: then as it was called here.
@@ -72,13 +79,6 @@ def confinement(worker: Worker, indent: int = 0) -> str:
     """Say which sandbox a worker uses and what that confines; a terminal's lines are filled."""
     said = prose(f"{worker['sandbox']}: {worker['isolation']}", indent, err=False)
     return "\n".join(line.strip() for line in said.splitlines())
-
-
-def _image(workers: list[Worker]) -> list[str]:
-    """Return how the image of the runtime is made, where containers need one."""
-    if all(worker["sandbox"] != "docker" for worker in workers):
-        return []
-    return [f"docker build --tag pythonruntime {RUNTIMES / 'python'}"]
 
 
 def wait_for_workers(site: Site) -> list[Worker]:

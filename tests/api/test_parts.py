@@ -478,7 +478,7 @@ def test_a_patch_says_what_changes_and_null_is_the_default() -> None:
         with pytest.raises(BadRequest):
             reading.read_patch(bad)
     for field in ({"timeout": ""}, {"run": ""}, {"env": ""}, {"colour": "red"}):
-        with pytest.raises(BadRequest, match="fit|env is no JSON object"):
+        with pytest.raises(BadRequest, match=r"does not fit|no JSON object"):
             reading.read_patch(field)
 
 

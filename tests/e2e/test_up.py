@@ -35,7 +35,7 @@ def test_a_folder_deep_and_private_with_other_things_in_it(tmp_path: Path) -> No
         assert roll(client)["status"] == "DONE"
         assert client.workers()[0]["state"] == "up"
         printed = hive.printed()
-        for fact in (hive.url, str(data), "sandbox", "process:", "Ctrl-C", "curl "):
+        for fact in (hive.url, str(data), "sandbox", "process:", "Ctrl-C", "runtime register "):
             assert fact in printed
         assert hive.end(signal.SIGINT) == 0
     assert_gone(data, before)
