@@ -79,6 +79,9 @@ SHELL = re.compile(r"[|&;<>()$`*?\[\]{}~#\n]|^(\w+=|(exec|cd|export|set|umask|ul
 #: What an interpreter reads at its start only: who sets one gets an interpreter of his own.
 READ_AT_START = re.compile(r"PYTHON(?!PATH$|UNBUFFERED$)|LC_|LANG$|LANGUAGE$|TZDIR$")
 PYTHON = re.compile(r"python(3(\.\d+)?)?\Z")
+#: The last words of programs that were given no more memory: Python, sh and C, C++, Go.
+STARVED = re.compile(rb"MemoryError|[Cc]annot allocate memory|std::bad_alloc|[Oo]ut of memory")
+LAST_WORDS_BYTES = 2048
 
 SET_DUMPABLE = 4
 SET_CHILD_SUBREAPER = 36
@@ -1257,6 +1260,8 @@ def _is_script(argv: list[str], env: dict[str, str]) -> bool:
 
 def _verdict(call: Call, status: int, limit: int) -> tuple[str, str]:
     """Return code and message of a call whose process has ended; no code is DONE."""
+    if status != 0 and _starved(call):
+        return "oom", _memory_text()
     if os.WIFSIGNALED(status):
         return _signalled(status)
     exit_code = os.WEXITSTATUS(status)
@@ -1266,6 +1271,15 @@ def _verdict(call: Call, status: int, limit: int) -> tuple[str, str]:
         text = "it printed %d bytes to stdout; a result may have %d"
         return "result_too_large", text % (call.printed.out.total, limit)
     return "", ""
+
+
+def _starved(call: Call) -> bool:
+    """Return whether a program that failed said last that it got no memory.
+
+    Only where the limit refuses memory: elsewhere the kernel kills, and counts it.
+    """
+    limited = resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
+    return limited and bool(STARVED.search(call.printed.err.cut()[-LAST_WORDS_BYTES:]))
 
 
 def _host_verdict(status: int) -> tuple[str, str]:

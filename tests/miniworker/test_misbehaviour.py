@@ -70,13 +70,13 @@ MISDEEDS = {
     ),
     "memory": Misdeed(
         "x = bytearray(400 << 20)",
-        {**by_mode((OOM, "oom"), (OOM, "oom")), "command": (FAILED, "exit_code")},
-        says=dict.fromkeys(FORKED, "256 MiB"),
+        (OOM, "oom"),
+        says=by_mode("256 MiB", "256 MiB"),
     ),
     "memory, bit by bit": Misdeed(
         "import itertools\nx = [bytearray(1 << 20) for _ in itertools.count()]",
-        {**by_mode((OOM, "oom"), (OOM, "oom")), "command": (FAILED, "exit_code")},
-        says=dict.fromkeys(FORKED, "64 MiB"),
+        (OOM, "oom"),
+        says=by_mode("64 MiB", "64 MiB"),
         settings={"memory": 64},
     ),
     "fork bomb": Misdeed(
