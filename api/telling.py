@@ -28,6 +28,7 @@ _COLD: Final[Mapping[str, str]] = {
     ColdBecause.EVICTED: "the last one there had made room for others (max-warm)",
     ColdBecause.IDLE: "the last one there had been idle for too long",
     ColdBecause.DIED: "the last one there had died",
+    ColdBecause.ONE_CALL: "it is an image: each call has a container of its own",
     ColdBecause.BUSY: "all there were in use by other calls, or being made for them",
 }
 #: A shorter wait is nobody's concern.

@@ -54,21 +54,28 @@ def require() -> None:
         pytest.skip(f"{NEEDED}: {why}")
 
 
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=BUILD_S, check=False)
+
+
 @functools.cache
-def python_image() -> str:
-    """Return the image of the python runtime, made if it is not there."""
+def base_image() -> str:
+    """Return the name of a plain Debian image, made if it is not there."""
     require()
-    run = functools.partial(
-        subprocess.run, capture_output=True, text=True, timeout=BUILD_S, check=False
-    )
-    base = run(["sh", str(ROOT / "runtimes" / "base-image.sh")])
+    base = _run("sh", str(ROOT / "runtimes" / "base-image.sh"))
     if base.returncode != 0 and not os.environ.get("CI"):
         pytest.skip(f"{NEEDED}, and a base image: {base.stderr}")
     assert base.returncode == 0, base.stderr
+    return base.stdout.strip()
+
+
+@functools.cache
+def python_image() -> str:
+    """Return the image of the python runtime, made if it is not there."""
+    base = f"BASE={base_image()}"
     replaced = docker("images", "--quiet", "--no-trunc", PYTHON_IMAGE)
     build = ["docker", "build", "--network", "host", "--tag", PYTHON_IMAGE]
-    name = f"BASE={base.stdout.strip()}"
-    built = run([*build, "--build-arg", name, str(ROOT / "runtimes" / "python")])
+    built = _run(*build, "--build-arg", base, str(ROOT / "runtimes" / "python"))
     assert built.returncode == 0, built.stdout + built.stderr
     if replaced not in ("", docker("images", "--quiet", "--no-trunc", PYTHON_IMAGE)):
         # Made anew of another base: the old one has no name any more.

@@ -195,15 +195,23 @@ class Broker(Placing):
     def broken(
         self, name: str, fault: Fault, reason: Reason, now: float, log: str = ""
     ) -> list[Action]:
-        """A sandbox is no more; its miniworker had ended all that had begun before."""
+        """A sandbox is no more; its miniworker had ended all that had begun before.
+
+        What it was given and could not begin, because of this node, goes to another one.
+        """
         box = self.pool.sandboxes.get(name)
         if box is None or box.stage is Stage.STOPPING:
             return []
         was_making = box.stage in MAKING
         orders = self.pool.stop(box, now, None if was_making else ColdBecause.DIED)
+        if fault is Fault.NODE and not was_making:
+            self.setbacks.failed(now)
         for one in self.book.held(box):
             if one.sent:
-                orders += self._finish(one, act.SayReturned(one.id, owed=True), now)
+                say = act.SayReturned(one.id, owed=True)
+                if fault is Fault.NODE:
+                    say = act.SayReturned(one.id, fault, reason, log, owed=True)
+                orders += self._finish(one, say, now)
         orders += self._displaced(box, now)
         if was_making:
             orders += self._not_made(box.key, fault, reason, log, now)

@@ -62,6 +62,11 @@ class Sandbox:
     given: int = 0
     recalled: Id | None = None
 
+    @property
+    def is_for_one(self) -> bool:
+        """Return whether it serves one call: that of an image has a container of its own."""
+        return self.spec is not None and self.spec.function.image is not None
+
     def enter(self, stage: Stage, now: float) -> None:
         """Go to a stage; its clock begins."""
         self.stage = stage
