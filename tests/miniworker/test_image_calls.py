@@ -349,9 +349,7 @@ def test_every_worker_of_an_installation_removes_what_has_expired(
         assert engine.containers(own, "skep.node=dead") == [future]
         assert engine.containers(other) == [theirs]
     finally:
-        engine.docker(
-            "rm", "--force", *{future, theirs}, *engine.containers(own, "skep.node=dead")
-        )
+        engine.docker("rm", "--force", future, theirs)
     assert past not in engine.containers(own)
 
 
