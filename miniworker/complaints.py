@@ -67,19 +67,24 @@ def image_refused(said: str, image: str, program: str) -> NoSandbox:
     return NoSandbox(message, hint=hint, fault=Fault.FUNCTION, code="command_not_found")
 
 
-def ended(exit_code: int, printed: str, image: str, *, oom: bool) -> NoSandbox:
-    """Return why there is no sandbox, from how its first process ended before it was ready."""
+def ended(exit_code: int, printed: str, image: str, *, out_of: int | None) -> NoSandbox:
+    """Return why there is no sandbox, from how its first process ended before it was ready.
+
+    ``out_of`` is how much memory it had, in MiB, if the kernel killed it for that.
+    """
     said = f": {printed}" if printed else ", and printed nothing"
     if "exec format error" in printed.lower():
         return refused(printed, image, "")
-    if oom:
-        message = f"the agent has no room in the function's memory{said}"
+    if out_of is not None:
+        message = f"the agent has no room in the function's memory of {out_of} MiB{said}"
         return NoSandbox(message, hint="raise memory", fault=Fault.FUNCTION, code="oom")
     message = f"the agent ended with status {exit_code} in the image {image!r}{said}"
     # A signal came from outside; whatever else it was, it would be so on every node.
     if exit_code in (0, 137, 143):
         return NoSandbox(message)
-    code = "command_not_found" if exit_code in (126, 127) else "image_unavailable"
+    # The engine starts a program whose interpreter is not there, and only then fails.
+    is_missing = exit_code in (126, 127) or printed.startswith("exec ")
+    code = "command_not_found" if is_missing else "image_unavailable"
     return NoSandbox(message, hint=_PROGRAM, fault=Fault.FUNCTION, code=code)
 
 

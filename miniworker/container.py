@@ -121,7 +121,7 @@ class ContainerSandbox:
             state.exit_code,
             "\n".join(filter(None, (state.error, printed))),
             self._image_name,
-            oom=state.oom_killed,
+            out_of=self._plan.spec.function.memory if state.oom_killed else None,
         )
 
     def kill(self) -> None:

@@ -172,14 +172,26 @@ def _open(sandbox: Sandbox, plan: Plan, run: str, limits: agent.Limits) -> Opene
     try:
         opened.marks = meeting.agree(control, _init(plan, sandbox, run, limits), mark, sandbox)
     except NoSandbox as error:
-        opened.close()
-        error.is_left = sandbox.is_left
-        raise
+        known = _no_room(plan, error.log) if opened.close() and not plan.build else error
+        known.is_left = sandbox.is_left
+        raise known from error.__cause__
     except OSError:
         opened.close()
         raise
     opened.load_ms = (time.monotonic() - began) * 1000
     return opened
+
+
+def _no_room(plan: Plan, log: str) -> NoSandbox:
+    """Return why a function cannot be loaded for which the kernel had to kill."""
+    limit = plan.spec.function.memory
+    return NoSandbox(
+        f"it reached its memory limit of {limit} MiB while it was loaded",
+        hint="raise memory",
+        fault=Fault.FUNCTION,
+        code="oom",
+        log=log,
+    )
 
 
 def _check_entry(plan: Plan) -> None:

@@ -11,8 +11,10 @@ from miniworker.cgroups import Kills
 from miniworker.streams import Streams
 
 READ_BYTES: Final = 256 << 10
-#: What the engine's runtime prints, in the container's name, for a program of another machine.
-_OTHER_MACHINE: Final = b"exec format error"
+#: What the engine's runtime prints, in the container's name, of a program that it found and
+#: the kernel does not run: it is for another machine, or its interpreter is not there.
+_EXEC: Final = b"exec "
+_NOT_RUN: Final = (b"exec format error", b"no such file or directory")
 #: With these statuses.
 _NOT_BEGUN: Final = (1, 126, 127, 255)
 
@@ -115,8 +117,9 @@ class Running:
     def _verdict(
         self, exit_code: int, err: bytes, limit: int
     ) -> tuple[image_options.Code, str]:
-        if exit_code in _NOT_BEGUN and err.rstrip().endswith(_OTHER_MACHINE):
-            return "command_not_found", err.decode(errors="replace").strip()[-500:]
+        said = err.strip()
+        if exit_code in _NOT_BEGUN and said.startswith(_EXEC) and said.endswith(_NOT_RUN):
+            return "command_not_found", said.decode(errors="replace")[-500:]
         out = self._streams.out
         return image_options.verdict(exit_code, out.total, limit, is_whole=out.is_whole)
 

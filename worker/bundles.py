@@ -54,8 +54,11 @@ class Bundles:
         build: Build,
         cache_bytes: int,
         build_env: Mapping[str, str],
+        driver: str = "process",
     ) -> None:
+        """``driver`` is of the sandboxes in which dependencies are installed."""
         self._folder = folder
+        self._driver = driver
         self._build = build
         self._build_env = build_env
         self._packages = Packages(folder, fetcher)
@@ -80,7 +83,7 @@ class Bundles:
         Raises:
             NoBundle: it cannot be had.
         """
-        key = bundle_key(spec, self._build_env)
+        key = bundle_key(spec, self._build_env, self._driver)
         self._cache.use(user, key)
         is_there = self._cache.find(key) is not None
         self.hits += is_there
@@ -89,7 +92,7 @@ class Bundles:
 
     def steps(self, spec: Spec) -> tuple[Step, ...]:
         """Return what making the bundle of a revision took; nothing if it was there."""
-        return tuple(self._steps.get(bundle_key(spec, self._build_env), ()))
+        return tuple(self._steps.get(bundle_key(spec, self._build_env, self._driver), ()))
 
     @property
     def evicted(self) -> int:
@@ -168,7 +171,7 @@ class Bundles:
 
     async def _fill(self, place: Path, spec: Spec, tape: Tape) -> Marker:
         package = spec.function.package
-        steps = self._steps[bundle_key(spec, self._build_env)] = []
+        steps = self._steps[bundle_key(spec, self._build_env, self._driver)] = []
         if package is None:
             await asyncio.to_thread(place.mkdir)
         else:
@@ -183,7 +186,7 @@ class Bundles:
             await self._install(place, spec, tape)
             return Marker("", await asyncio.to_thread(trees.tree_bytes, place))
         size = await asyncio.to_thread(trees.tree_bytes, place)
-        key = layer_key(layer, spec, self._build_env)
+        key = layer_key(layer, spec, self._build_env, self._driver)
         await self._put_layer(key, layer, place, spec, tape)
         return Marker("", size, key)
 
@@ -241,25 +244,29 @@ def _noted(steps: list[Step], stage: str) -> Iterator[None]:
     steps.append(Step(stage, begin, time.monotonic()))
 
 
-def bundle_key(spec: Spec, build_env: Mapping[str, str]) -> str:
+def bundle_key(spec: Spec, build_env: Mapping[str, str], driver: str) -> str:
     """Return what a bundle depends on, as one name."""
     package = spec.function.package
-    return _digest("bundle", package.sha256 if package else "", *_installer(spec, build_env))
+    sha256 = package.sha256 if package else ""
+    return _digest("bundle", sha256, *_installer(spec, build_env, driver))
 
 
-def layer_key(layer: Layer, spec: Spec, build_env: Mapping[str, str]) -> str:
+def layer_key(layer: Layer, spec: Spec, build_env: Mapping[str, str], driver: str) -> str:
     """Return what a layer depends on, as one name."""
     files = [(name, hashlib.sha256(content).hexdigest()) for name, content in layer.files]
-    return _digest("layer", files, *_installer(spec, build_env))
+    return _digest("layer", files, *_installer(spec, build_env, driver))
 
 
-def _installer(spec: Spec, build_env: Mapping[str, str]) -> tuple[object, ...]:
+def _installer(spec: Spec, build_env: Mapping[str, str], driver: str) -> tuple[object, ...]:
     runtime = spec.runtime
     if not runtime.dependencies:
         return (runtime.image, runtime.path)
     # An installer reads its environment: another index may have other packages.
     indexes = what_is_found(build_env)
     return (
+        # This host's interpreter installed it, or that of an image: which one of that name,
+        # the miniworker knows.
+        driver,
         runtime.image,
         runtime.path,
         runtime.dependencies,

@@ -84,7 +84,12 @@ class Node:
         build_env = settings.reach.environment(os.environ)
         self.builds = Builds(self.minis, settings.build_s, build_env)
         self.bundles = Bundles(
-            folder, self.fetcher, self.builds.build, settings.cache_bytes, build_env
+            folder,
+            self.fetcher,
+            self.builds.build,
+            settings.cache_bytes,
+            build_env,
+            kind.driver,
         )
         self.errands = Errands(self.broker, self._do, self.lookup, self.fetcher, self.bundles)
         self.tickets = Tickets(self.bundles, self.voice.of_session)

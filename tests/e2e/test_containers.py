@@ -44,10 +44,10 @@ def test_auto_is_docker_where_an_engine_answers_and_says_so(running: Up) -> None
     with running.client() as client:
         register(client, engine.PYTHON_IMAGE)
         # Its requirements are installed by the seed's own line, in a container too.
-        call = client.invoke("dice", {"roll": "4d6"}, wait=120)
+        call = client.submit_call("dice", {"roll": "4d6"}, wait=120)
         assert call["status"] == "DONE", call["reason"]
         assert len(json.loads(call["result"])) == 4
-        warm = client.invoke("dice", {"roll": "2d6"}, wait=60)
+        warm = client.submit_call("dice", {"roll": "2d6"}, wait=60)
         assert (warm["status"], warm["start"]) == ("DONE", "warm")
         assert {worker["sandbox"] for worker in client.workers()} == {"docker"}
     assert "docker: a container for each sandbox" in running.printed()
@@ -61,7 +61,7 @@ def test_auto_is_docker_where_an_engine_answers_and_says_so(running: Up) -> None
 def test_a_missing_image_ends_the_call_and_says_what_to_do(running: Up) -> None:
     with running.client() as client:
         register(client, MISSING)
-        call = client.invoke("dice", {"roll": "1d6"}, wait=60)
+        call = client.submit_call("dice", {"roll": "1d6"}, wait=60)
     assert call["status"] == "FAILED"
     reason = call["reason"]
     assert reason is not None
@@ -75,7 +75,7 @@ def test_nothing_runs_on_and_nothing_stays_when_all_is_killed(tmp_path: Path) ->
     with up(data, "--sandbox", "docker") as running:
         with running.client() as client:
             register(client, engine.PYTHON_IMAGE)
-            assert client.invoke("dice", {"roll": "1d6"}, wait=120)["status"] == "DONE"
+            assert client.submit_call("dice", {"roll": "1d6"}, wait=120)["status"] == "DONE"
         (container,) = engine.containers(installation(data))
         worker = running.child("worker")
         os.kill(worker, signal.SIGKILL)
@@ -90,13 +90,13 @@ def test_two_installations_on_one_engine_do_not_touch_each_other(tmp_path: Path)
     options = ("--sandbox", "docker")
     with up(tmp_path / "one", *options) as one, one.client() as client:
         register(client, engine.PYTHON_IMAGE)
-        assert client.invoke("dice", {"roll": "1d6"}, wait=120)["status"] == "DONE"
+        assert client.submit_call("dice", {"roll": "1d6"}, wait=120)["status"] == "DONE"
         kept = engine.containers(installation(tmp_path / "one"))
         with up(tmp_path / "two", *options) as two:
             assert installation(tmp_path / "one") != installation(tmp_path / "two")
             assert two.end() == 0
         assert engine.containers(installation(tmp_path / "one")) == kept
-        warm = client.invoke("dice", {"roll": "1d6"}, wait=60)
+        warm = client.submit_call("dice", {"roll": "1d6"}, wait=60)
         assert (warm["status"], warm["start"]) == ("DONE", "warm")
 
 
@@ -121,7 +121,7 @@ def test_dependencies_are_installed_again_when_the_image_is_another(tmp_path: Pa
 
 def bundles(data: Path, client: Client) -> set[str]:
     """Roll once; return the names of the bundles that are whole."""
-    call = client.invoke("dice", {"roll": "1d6"}, wait=120)
+    call = client.submit_call("dice", {"roll": "1d6"}, wait=120)
     assert call["status"] == "DONE", call["reason"]
     eventually(lambda: client.workers()[0]["warm"] == {})
     return {path.name for path in (data / "nodes/node1/whole").iterdir()}
@@ -131,7 +131,7 @@ def test_a_burst_of_cold_calls_does_not_stampede_the_engine(tmp_path: Path) -> N
     options = ("--sandbox", "docker", "--slots", "32")
     with up(tmp_path / "d", *options) as hive, hive.client() as client:
         register(client, engine.PYTHON_IMAGE)
-        calls = [client.invoke("dice", {"roll": "1d6"}, wait=0) for _ in range(32)]
+        calls = [client.submit_call("dice", {"roll": "1d6"}, wait=0) for _ in range(32)]
         for call in calls:
             ended = client.call(call["callNum"], wait=120)
             assert ended["status"] == "DONE", ended["reason"]

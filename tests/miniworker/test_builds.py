@@ -93,7 +93,7 @@ def test_a_build_has_the_settings_and_sees_their_files(rig: Rig) -> None:
     built, shown = run(rig, command, env=env)
     assert built.reason is None
     assert shown == "7\nthe authorities\n"
-    if rig.settings["level"] != "rlimits":
+    if rig.settings.get("level") != "rlimits":
         assert file.read_text() == "the authorities\n"
 
 

@@ -236,6 +236,28 @@ def test_an_image_without_the_interpreter_says_so(rig: Rig) -> None:
     assert "python3" in answer.reason.message
 
 
+def test_an_agent_that_is_a_program_of_its_own_runs_on_what_the_image_has(rig: Rig) -> None:
+    mini = rig.spawn()
+    order = spec(runtime={"agent": "perl", "run": "perl test.pl"})
+    ready = mini.specialise(order, rig.bundle({"test.pl": "print 'it is ', 6 * 7"}))
+    assert isinstance(ready, jobs.Ready), ready
+    assert mini.call()[1] == b"it is 42"
+    mini.stop()
+
+
+def test_an_agents_interpreter_that_the_image_lacks_is_named(rig: Rig) -> None:
+    without = image("no-perl", "USER root", "RUN rm /usr/bin/perl*")
+    answer = broken(rig, image=without, agent="perl")
+    assert (answer.fault, answer.reason.code) == (Fault.FUNCTION, "command_not_found")
+    assert "/skep/agents/perl" in answer.reason.message
+
+
+def test_an_agent_that_this_node_does_not_have_is_looked_for_on_others(rig: Rig) -> None:
+    answer = broken(rig, agent="cobol")
+    assert (answer.fault, answer.reason.code) == (Fault.NODE, "no_agent")
+    assert answer.reason.message.startswith("this node has no agent 'cobol'; put cobol/agent")
+
+
 def test_an_image_whose_agent_ends_at_once_shows_what_it_printed(rig: Rig) -> None:
     script = "'#!/bin/sh\\necho no such luck >&2; exit 3\\n'"
     file = "/usr/local/bin/python3"

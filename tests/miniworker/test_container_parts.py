@@ -118,21 +118,24 @@ def test_whose_fault_a_refusal_is(said: str, fault: Fault, code: str, word: str)
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "oom", "fault", "code"),
+    ("exit_code", "out_of", "fault", "code"),
     [
-        (1, False, Fault.FUNCTION, "image_unavailable"),
-        (127, False, Fault.FUNCTION, "command_not_found"),
-        (137, False, Fault.NODE, "no_sandbox"),
-        (137, True, Fault.FUNCTION, "oom"),
-        (0, False, Fault.NODE, "no_sandbox"),
+        (1, None, Fault.FUNCTION, "image_unavailable"),
+        (127, None, Fault.FUNCTION, "command_not_found"),
+        (137, None, Fault.NODE, "no_sandbox"),
+        (137, 16, Fault.FUNCTION, "oom"),
+        (0, None, Fault.NODE, "no_sandbox"),
     ],
 )
 def test_whose_fault_an_early_end_is(
-    exit_code: int, oom: bool, fault: Fault, code: str
+    exit_code: int, out_of: int | None, fault: Fault, code: str
 ) -> None:
-    error = complaints.ended(exit_code, "last words", "image", oom=oom)
+    error = complaints.ended(exit_code, "last words", "image", out_of=out_of)
     assert (error.fault, error.reason.code) == (fault, code)
     assert "last words" in error.reason.message
+    told = complaints.ended(1, "exec /skep/agents/x: no such file", "image", out_of=None)
+    assert told.reason.code == "command_not_found"
+    assert ("memory of 16 MiB" in error.reason.message) == (code == "oom")
 
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nbob:x:1000:1001::/:\n"

@@ -114,8 +114,7 @@ def test_a_disk_that_a_build_fills_is_the_nodes_fault(
             mini = rig.spawn()
             order = spec(runtime={"dependencies": "head -c 2000000 /dev/zero >big"})
             mini.send(jobs.Build(spec=order, bundle=str(bundle), timeout_ms=60_000))
-            built = mini.recv()[0]
-            assert isinstance(built, jobs.Built)
+            built, _ = mini.built()
             assert built.reason is not None
             assert (built.fault, built.reason.code) == (Fault.NODE, "no_space"), built
             mini.stop()

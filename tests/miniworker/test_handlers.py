@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from miniworker import agent
-from miniworker.processes import descendants
 from tests.conftest import eventually
-from tests.miniworker.rig import Mini, Rig, spec
+from tests.miniworker.rig import Mini, Rig, argv, spec
 from wire import jobs
 from wire.models import Fault, Reason, Status
 
@@ -210,7 +208,7 @@ def test_a_call_over_its_time_keeps_its_log_and_its_sandbox(rig: Rig, isolation:
         assert stderr == "loading\n"
     why = Reason(code="cancelled", message="by its caller")
     mini.job(1)
-    eventually(lambda: len(descendants(mini.pid)) > 1)
+    eventually(lambda: len(rig.inside(mini)) > 1)
     mini.send(jobs.Cancel(call=1, attempt=1, reason=why))
     message, _ = mini.recv()
     if isinstance(message, jobs.Done):
@@ -269,7 +267,6 @@ def test_where_an_entry_is_found(
         ("hello.main", "import ctypes; ctypes.string_at(0)", "SIGSEGV", ""),
         ("hello.main", "print('x' * 10000000); 1 / 0", "ZeroDivisionError", "division by zero"),
         ("hello.main", "import os; os.closerange(3, 4096)", "while it was loaded", ""),
-        ("hello.main", "x = bytearray(400 << 20)", "MemoryError", ""),
         (
             "hello.main",
             _GARBAGE,
@@ -288,6 +285,26 @@ def test_what_cannot_be_loaded_says_why(
     assert (broken.fault, broken.reason.code) == (Fault.FUNCTION, "entry_not_found")
     assert says in broken.reason.message
     assert log in broken.log
+    assert rig.exit_of(mini.name).status == 0
+
+
+@ISOLATIONS
+def test_what_needs_more_memory_to_be_loaded_than_there_is_says_so(
+    rig: Rig, isolation: str
+) -> None:
+    mini = rig.spawn()
+    order = spec(entry="hello.main", isolation=isolation, memory=64)
+    source = "x = bytearray(b'x') * (400 << 20)"
+    broken = mini.specialise(order, rig.bundle({"hello.py": source}))
+    assert isinstance(broken, jobs.Broken)
+    assert broken.fault is Fault.FUNCTION
+    found = (broken.reason.code, broken.reason.message.partition(";")[0])
+    # Python is told that there is no more; in a container the kernel kills.
+    assert found == (
+        ("oom", "it reached its memory limit of 64 MiB while it was loaded")
+        if rig.driver == "docker"
+        else ("entry_not_found", "hello.main: MemoryError")
+    )
     assert rig.exit_of(mini.name).status == 0
 
 
@@ -355,19 +372,12 @@ def test_a_host_killed_from_outside_is_followed_by_another(rig: Rig, isolation: 
     source = "import subprocess\ndef main(s): return subprocess.call(['sleep', s])"
     mini = handler(rig, "hello.main", {"hello.py": source}, isolation=isolation)
     mini.job(1, b'["600"]')
-    eventually(lambda: [p for p in descendants(mini.pid) if _argv(p)[0] == "sleep"])
-    # Behind bwrap, which is no part of it: the first process, the host.
-    below = [p for p in descendants(mini.pid) if "python3" in _argv(p)[0]]
+    eventually(lambda: [p for p in rig.inside(mini) if argv(p)[0] == "sleep"])
+    # The agent, the host, and what that began.
+    below = [p for p in rig.inside(mini) if "python3" in argv(p)[0]]
     os.kill(sorted(below)[1], signal.SIGKILL)
     outcome = mini.done()[0]
     assert outcome.reason is not None
     assert (outcome.status, outcome.reason.code) == (Status.FAILED, "signal")
     assert mini.call(b'["0"]')[0].status is Status.DONE
     mini.stop()
-
-
-def _argv(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except OSError:
-        return [""]

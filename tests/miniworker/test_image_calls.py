@@ -309,6 +309,18 @@ def test_a_program_that_is_not_in_the_image(
     assert words in outcome.reason.message
 
 
+def test_a_program_that_the_kernel_does_not_run(rig: Rig) -> None:
+    other = "printf '\\177ELF\\002' >/other"
+    alone = "printf '#!/none\\n' >/alone"
+    tag = image("odd", f"RUN {other}; {alone}; chmod 755 /other /alone")
+    mini = rig.image(tag)
+    for program in ("/other", "/alone"):
+        outcome, *_ = mini.call(json.dumps([program]).encode())
+        assert outcome.reason
+        assert outcome.reason.code == "command_not_found", outcome.reason
+        assert program in outcome.reason.message
+
+
 def test_an_image_that_says_nothing_to_run(rig: Rig) -> None:
     empty = image("empty", "CMD []")
     outcome, *_ = rig.image(empty).call(b"{}")

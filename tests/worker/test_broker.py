@@ -213,12 +213,19 @@ def test_the_pauses_grow_to_a_limit() -> None:
     assert setbacks.allowed(5, 0, now - 0.1) == 0
 
 
-def test_a_functions_own_failure_is_no_setback() -> None:
+NO_AGENT = Reason(code="no_agent", message="this node has no agent 'cobol'")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(Fault.FUNCTION, WHY), (Fault.NONE, WHY), (Fault.NODE, NO_AGENT)]
+)
+def test_what_stops_one_function_only_is_no_setback(fault: Fault, reason: Reason) -> None:
     scene = Scene(slots=4)
     (spawn,) = of(scene.broker.prepare((1, 1), KEY, scene.now), act.Spawn)
     scene.broker.bundle(spawn.sandbox, SPEC, "b", scene.now)
     scene.broker.up(spawn.sandbox, scene.now)
-    scene.broker.broken(spawn.sandbox, Fault.FUNCTION, WHY, scene.now)
+    (said,) = of(scene.broker.broken(spawn.sandbox, fault, reason, scene.now), act.SayReturned)
+    assert (said.fault, said.reason) == (fault, reason)
     assert scene.broker.granted(scene.now) == 4
 
 
@@ -371,6 +378,29 @@ def test_what_making_a_sandbox_took() -> None:
         {"fetch": 2000, "install": 3000, "sandbox": 750, "load": 250}
     )
     assert end.outcome.waited_ms == 0
+
+
+def test_what_a_sandbox_waited_for_its_turn_is_no_part_of_its_making() -> None:
+    scene = Scene(starts=1)
+    (first,) = of(scene.broker.prepare((1, 1), KEYS[1], scene.now), act.Spawn)
+    (second,) = of(scene.broker.prepare((2, 1), KEY, scene.now), act.Spawn)
+    begin = scene.now
+    for box in (first.sandbox, second.sandbox):
+        scene.broker.bundle(box, SPEC, "b", begin + 1, (act.Step("fetch", begin, begin + 1),))
+        # Forked when its code was there already: that is waited for too.
+        scene.broker.up(box, begin + 3)
+    scene.broker.ready(first.sandbox, begin + 7)
+    scene.broker.ready(second.sandbox, begin + 9, load_ms=500)
+    scene.now = begin + 9
+    for id_, key, box, stages in (
+        ((1, 1), KEYS[1], first.sandbox, {"fetch": 1000, "sandbox": 6000}),
+        ((2, 1), KEY, second.sandbox,
+         {"fetch": 1000, "sandbox": 2000 + 1500, "turn": 4000, "load": 500}),
+    ):  # fmt: skip
+        scene.start(id_, key)
+        (end,) = of(scene.done(box, id_), act.End)
+        assert end.outcome.made is not None
+        assert end.outcome.made.stages == pytest.approx(stages)
 
 
 def test_only_the_time_that_an_attempt_waited_for_is_its_own() -> None:

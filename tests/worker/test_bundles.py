@@ -38,7 +38,7 @@ def tiny(place: Path) -> None:
 class Node:
     """A node's folder and its bundles; ``fill`` is what the installer does."""
 
-    def __init__(self, folder: NodeFolder, cache_bytes: int) -> None:
+    def __init__(self, folder: NodeFolder, cache_bytes: int, driver: str) -> None:
         self.folder = folder
         self.installed: list[Path] = []
         self.fill: Callable[[Path], None] = tiny
@@ -46,9 +46,8 @@ class Node:
         self.gate.set()
         self.reason: Reason | None = None
         self.error: OSError | None = None
-        self.bundles = Bundles(
-            folder, Fetcher(lambda *_: None), self._build, cache_bytes, {"PIP_RETRIES": "0"}
-        )
+        fetcher, env = Fetcher(lambda *_: None), {"PIP_RETRIES": "0"}
+        self.bundles = Bundles(folder, fetcher, self._build, cache_bytes, env, driver)
 
     async def _build(self, _: Spec, place: Path, on_text: OnText) -> Built:
         self.installed.append(place)
@@ -80,11 +79,11 @@ class Node:
 
 
 @contextmanager
-def node(data: Path, cache_bytes: int = 1 << 30) -> Iterator[Node]:
+def node(data: Path, cache_bytes: int = 1 << 30, driver: str = "process") -> Iterator[Node]:
     folder = NodeFolder(data, "n", "boot1234")
     folder.open()
     try:
-        yield Node(folder, cache_bytes)
+        yield Node(folder, cache_bytes, driver)
     finally:
         folder.close()
 
@@ -112,6 +111,43 @@ async def test_functions_with_the_same_requirements_install_once(tmp_path: Path)
         assert (one / ".packages/tiny.py").samefile(two / ".packages/tiny.py")
         # The layer knows nothing of either function.
         assert not (n.installed[0] / "test.py").exists()
+        await n.bundles.close()
+
+
+async def test_what_another_image_installed_is_installed_once_more_for_all(
+    tmp_path: Path,
+) -> None:
+    with node(tmp_path) as n:
+        specs = [n.spec("one"), n.spec("two"), n.spec("other", "more\n")]
+        old = [await n.bundles.acquire(f"old{i}", spec) for i, spec in enumerate(specs)]
+        assert len(n.installed) == 2
+        for _ in range(2):
+            n.bundles.outdated(old[0])
+        new = [await n.bundles.acquire(f"new{i}", spec) for i, spec in enumerate(specs)]
+        # Both that had the layer have a new one; whoever uses an old one still can.
+        assert len(n.installed) == 3
+        assert new[0] not in old and new[1] not in old and new[2] == old[2]
+        first, second = (bundle / ".packages/tiny.py" for bundle in new[:2])
+        assert first.samefile(second) and first.samefile(n.installed[2] / ".packages/tiny.py")
+        assert all((bundle / ".packages/tiny.py").is_file() for bundle in old)
+        await n.bundles.close()
+    with node(tmp_path) as n:
+        # What was hidden is gone at the next start: two functions, and their layers, stay.
+        assert len(whole(n)) == 5
+        await n.bundles.close()
+
+
+async def test_what_processes_installed_is_no_containers(tmp_path: Path) -> None:
+    with node(tmp_path) as n:
+        one, plain = n.spec("one"), n.spec("plain", dependencies="")
+        places = [await n.bundles.acquire(spec.function.function_name, spec)
+                  for spec in (one, plain)]  # fmt: skip
+        await n.bundles.close()
+    with node(tmp_path, driver="docker") as n:
+        assert await n.bundles.acquire("a", one) != places[0]
+        assert len(n.installed) == 1
+        # What nothing was installed for is the same to all.
+        assert await n.bundles.acquire("b", plain) == places[1]
         await n.bundles.close()
 
 
