@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, cast
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from api.catalogue import RESERVED_RUNTIME
+from wire import images
 from wire.errors import BadRequest
 from wire.models import (
     NAME_PATTERN,
@@ -153,6 +153,54 @@ SETTINGS: Final = frozenset(
 )
 
 
+#: Those that a function has which is an image: it has no code to load, or to keep loaded.
+IMAGE_SETTINGS: Final = (
+    "timeout", "memory", "cpu", "env", "network", "idempotent", "retries", "max_concurrency",
+    "max_wait", "description",
+)  # fmt: skip
+
+
+def _image_model() -> type[Model]:
+    fields: list[Any] = [
+        (field.name, field.type, _default_of(field))
+        for field in msgspec.structs.fields(FunctionSettings)
+        if field.name in IMAGE_SETTINGS
+    ]
+    image = Annotated[Said, _says("its name, as docker run takes it")]
+    made = msgspec.defstruct(
+        "ImageFunction",
+        [("image", image), *fields],
+        bases=(Model,),
+        namespace={"__doc__": "POST /registerFunction/image/NAME: an image, and settings."},
+        frozen=True,
+        kw_only=True,
+        module=__name__,
+    )
+    return cast("type[Model]", made)
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.field(default_factory=field.default_factory)
+    return field.default
+
+
+#: Made of ``FunctionSettings`` too.
+ImageFunction: Final = _image_model()
+
+
+def image_function(body: Any, *, name: str, uuid: str, at: str) -> Function:
+    """Return the function that an ``ImageFunction`` describes."""
+    return Function(
+        function_name=name,
+        runtime_name=images.RUNTIME,
+        id=uuid,
+        created_at=at,
+        updated_at=at,
+        **{field: getattr(body, field) for field in body.__struct_fields__},
+    )
+
+
 class InvokeFunction(Model, frozen=True, kw_only=True):
     """POST /invokeFunction. The params stay the bytes that they came as."""
 
@@ -202,7 +250,7 @@ def name_of(image: str) -> str:
 
 
 def _free(name: str) -> str:
-    if name == RESERVED_RUNTIME:
+    if name == images.RUNTIME:
         raise BadRequest(
             f"the runtime name {name!r} is reserved for functions that are images",
             hint='give this runtime another name: {"name": "my-runtime", …}',

@@ -10,14 +10,13 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final
 
+from wire import images
 from wire.errors import UnknownFunction, UnknownRuntime
 from wire.messages import Catalogue as CatalogueMessage
 from wire.models import DEFAULT_PROJECT, Function, Item, Runtime, Spec, parse_key
 
 #: Changes kept for answering "what came after seq n" without sending everything.
 MAX_CHANGES: Final = 1024
-#: Not listed: functions that are images name it, nobody registers it.
-RESERVED_RUNTIME: Final = "image"
 
 
 class Catalogue:
@@ -86,7 +85,7 @@ class Catalogue:
     def runtimes(self) -> list[str]:
         """Return the names of the runtimes that may be used."""
         names = (name for (_, name), items in self._runtimes.items() if not items[-1].deleted)
-        return sorted(name for name in names if name != RESERVED_RUNTIME)
+        return sorted(names)
 
     def functions(self) -> list[str]:
         """Return the names of the functions that may be called."""
@@ -107,6 +106,15 @@ class Catalogue:
                 hint="GET /runtimes lists them; POST /registerRuntime makes one",
             )
         return runtime
+
+    def runtime_of(self, function: Function) -> Runtime:
+        """Return the newest revision of a function's runtime; that of an image is built in.
+
+        Raises:
+            UnknownRuntime: it was deleted.
+        """
+        own = images.runtime_of(function)
+        return own or self.runtime(function.runtime_name, function.project)
 
     def function(self, name: str, project: str = DEFAULT_PROJECT) -> Function:
         """Return the newest revision of a function.
@@ -168,7 +176,7 @@ class Catalogue:
         if revision is None and (spec := self._specs.get((project, name))) is not None:
             return spec
         function = self.revision(name, revision, project)
-        spec = Spec(function=function, runtime=self.runtime(function.runtime_name, project))
+        spec = Spec(function=function, runtime=self.runtime_of(function))
         if revision is None:
             self._specs[project, name] = spec
         return spec
@@ -178,7 +186,10 @@ class Catalogue:
     ) -> Spec | None:
         """Return the revisions that an accepted call was pinned to."""
         found = self._function_at(project, function, revision)
-        runtime = found and self._runtime_at(project, found.runtime_name, runtime_revision)
+        runtime = found and (
+            images.runtime_of(found)
+            or self._runtime_at(project, found.runtime_name, runtime_revision)
+        )
         return Spec(function=found, runtime=runtime) if found and runtime else None
 
     def _put(self, item: Item) -> None:
@@ -213,7 +224,8 @@ class Catalogue:
             if spec is None:
                 missing.append(key)
             else:
-                pinned.append(Item(seq=1, runtime=spec.runtime))
+                if spec.function.image is None:
+                    pinned.append(Item(seq=1, runtime=spec.runtime))
                 pinned.append(Item(seq=1, function=spec.function))
         return tuple(pinned), tuple(missing)
 

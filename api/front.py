@@ -16,6 +16,7 @@ from api.listing import Page, merge
 from api.live import Live
 from api.service import Service
 from api.store import PATIENCE_S, boot_time
+from wire import images
 from wire.errors import NoWorker, QueueFull, StoreUnavailable, TooLarge
 from wire.models import Call, Logs, Spec
 from wire.records import CallGot, CallsListed, GetCall, ListCalls
@@ -159,6 +160,9 @@ class Front:
         service = self._service
         spec = service.catalogue.spec(body.func_name, body.revision)
         params = bytes(body.params)
+        if spec.function.image is not None:
+            # What no program can be given is refused here, not in a record.
+            images.arguments(params)
         self._check_room(len(params), waits=waits)
         num = await service.numbers.take(PATIENCE_S)
         # Once more: it may have been deleted meanwhile, and others may have taken the room.

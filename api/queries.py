@@ -73,6 +73,12 @@ class NewFunctionPath(PathModel, frozen=True, kw_only=True):
     function: Name
 
 
+class NewImagePath(PathModel, frozen=True, kw_only=True):
+    """A function that is to be, and is an image."""
+
+    function: Name
+
+
 class NoQuery(Model, frozen=True, kw_only=True):
     """No parameter is known here."""
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from api.bodies import FunctionPatch, FunctionSettings
+from api.bodies import IMAGE_SETTINGS, FunctionPatch, FunctionSettings
 from api.plain import plain
 from wire.errors import BadRequest
 from wire.models import Function, Model, Package
@@ -91,6 +91,8 @@ def patched(
     before: Function, patch: dict[str, Any], package: Package | None, at: str
 ) -> Function:
     """Return a function as a patch changes it; a new way to run it replaces the other."""
+    if before.image is not None:
+        _check_image(before, patch, package)
     way: dict[str, Any] = {}
     if patch.get("entry") is not None:
         way = {"run": None}
@@ -98,6 +100,21 @@ def patched(
         way = {"entry": None}
     changes = {**patch, **way, "package": package, "updated_at": at}
     return msgspec.structs.replace(before, **changes)
+
+
+def _check_image(before: Function, patch: dict[str, Any], package: Package | None) -> None:
+    """Refuse what only code could have."""
+    unfit = [name for name, value in patch.items()
+             if name not in IMAGE_SETTINGS and value != getattr(before, name)]  # fmt: skip
+    named = "module" if package is not None else next(iter(unfit), "")
+    if named:
+        shown = "".join(map(str.capitalize, named.split("_")))
+        raise BadRequest(
+            f"{shown[0].lower() + shown[1:]} makes no sense for {before.function_name!r}: "
+            "it is an image",
+            hint="POST /registerFunction/image/NAME gives it another image, "
+            "POST /registerFunction/RUNTIME/NAME code",
+        )
 
 
 def _converted(fields: dict[str, Any], model: type[B]) -> B:

@@ -6,11 +6,12 @@ from typing import Final
 
 from api.answers import FunctionShown
 from api.asked import JSON, NDJSON, Answer, Route, ok
-from api.bodies import FunctionPatch, FunctionSettings, RegisterRuntime
+from api.bodies import FunctionPatch, FunctionSettings, ImageFunction, RegisterRuntime
 from api.queries import (
     DeleteQuery,
     FunctionPath,
     NewFunctionPath,
+    NewImagePath,
     PrepareQuery,
     RevisionQuery,
     RuntimePath,
@@ -89,6 +90,23 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers={204: Answer("it is gone")},
         errors=(UnknownRuntime, Conflict, StoreUnavailable),
         example_path="/runtimes/python:3.12",
+    ),
+    # Before the next one, whose runtime could be called so.
+    Route(
+        method="POST",
+        path="/registerFunction/image/{function}",
+        name="register_image",
+        tag="functions",
+        summary="Register an image as a function, or as a new revision of it",
+        at=NewImagePath,
+        json=ImageFunction,
+        answers={
+            201: Answer("it is new", FunctionShown),
+            200: Answer("it was there; a new revision if anything differs", FunctionShown),
+        },
+        errors=(TooLarge, Stalled, StoreUnavailable),
+        example='--json \'{"image": "debian:bookworm-slim", "timeout": 10}\'',
+        example_path="/registerFunction/image/run",
     ),
     Route(
         method="POST",

@@ -29,6 +29,7 @@ _COLD: Final[Mapping[str, str]] = {
     ColdBecause.IDLE: "the last one there had been idle for too long",
     ColdBecause.MEMORY: "the last one there had left because memory was tight",
     ColdBecause.DIED: "the last one there had died",
+    ColdBecause.ONE_CALL: "it is an image: each call has a container of its own",
     ColdBecause.BUSY: "all there were in use by other calls, or being made for them",
 }
 #: A shorter wait is nobody's concern.

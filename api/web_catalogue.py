@@ -12,7 +12,7 @@ from aiohttp import web
 
 from api import answers
 from api.asked import Asked
-from api.bodies import RegisterRuntime
+from api.bodies import RegisterRuntime, image_function
 from api.front import wall_clock_ms
 from api.guard import json_response
 from api.moments import iso
@@ -24,6 +24,7 @@ from api.queries import (
     DeleteQuery,
     FunctionPath,
     NewFunctionPath,
+    NewImagePath,
     NoPath,
     NoQuery,
     PrepareQuery,
@@ -93,6 +94,16 @@ class CatalogueRoutes:
                 )
 
             return await self._settled(asked, uploading, composed)
+
+    async def register_image(self, asked: Asked[NewImagePath, NoQuery]) -> web.Response:
+        """Register an image as a function, or a new revision of one."""
+        body = await asked.body()
+        name = asked.at.function
+
+        def composed() -> Function:
+            return image_function(body, name=name, uuid=str(uuid.uuid4()), at=_now())
+
+        return self._changed(await self._service.change_function(composed))
 
     async def update_function(
         self, asked: Asked[FunctionPath, PrepareQuery]
@@ -170,13 +181,12 @@ class CatalogueRoutes:
 
         async def change() -> web.Response:
             with uploading.naming():
-                changed = await self._service.change_function(composed)
-            is_new = changed.change == "created"
-            return self._shown(records.function_of(changed), 201 if is_new else 200)
+                return self._changed(await self._service.change_function(composed))
 
-        if not asked.query.prepare:
+        # An image has no bundle that could be made first.
+        if not asked.query.prepare or (function := composed()).image is not None:
             return await change()
-        return await self._prepared(asked.request, composed(), change)
+        return await self._prepared(asked.request, function, change)
 
     async def _prepared(
         self,
@@ -185,13 +195,15 @@ class CatalogueRoutes:
         change: Callable[[], Awaitable[web.Response]],
     ) -> web.StreamResponse:
         """Have the function's bundle made on a node first, then change the catalogue."""
-        runtime = self._catalogue.runtime(function.runtime_name, function.project)
-        spec = Spec(function=function, runtime=runtime)
+        spec = Spec(function=function, runtime=self._catalogue.runtime_of(function))
 
         async def prepare(on_text: OnText) -> None:
             await self._service.preparing.prepare(spec, on_text)
 
         return await answer_prepared(request, prepare, change)
+
+    def _changed(self, changed: records.Changed) -> web.Response:
+        return self._shown(records.function_of(changed), _created(changed))
 
     def _shown(self, function: Function, status: int = 200) -> web.Response:
         return json_response(answers.function(function, self._count(function)), status)

@@ -14,10 +14,15 @@ import click
 EXAMPLE: Final = '\'{"roll": "4d6"}\' or roll=4d6'
 #: What begins like JSON is JSON, though it holds a ``=``.
 _PAIR: Final = re.compile(r"[^\s={}\[\]\"']+=")
+#: What makes several words doubtful: a pair among them, or a piece of JSON.
+_NO_ARGUMENT: Final = re.compile(_PAIR.pattern + r"|[{\[\"]")
 
 
-def read(words: Sequence[str], file: str | None) -> Any:
+def read(words: Sequence[str], file: str | None, *, is_list: bool = False) -> Any:
     """Return the params that the words of a command line, or its ``-f``, stand for.
+
+    With ``is_list`` the words are the params, each a text; so are several that are neither
+    pairs nor the pieces of a JSON text that nobody quoted.
 
     Raises:
         click.UsageError: they are no params, or of two kinds at once.
@@ -29,6 +34,8 @@ def read(words: Sequence[str], file: str | None) -> Any:
                 f"leave out {words[0]!r} or the -f"
             )
         return from_json(_content(file), f"-f {file}")
+    if is_list or (len(words) > 1 and not any(map(_NO_ARGUMENT.match, words))):
+        return list(words)
     if not words:
         return {}
     if all(map(_PAIR.match, words)):
@@ -71,7 +78,10 @@ def _mixed(words: Sequence[str]) -> str:
     other = next(word for word in words if not _PAIR.match(word))
     if pair is None:
         return f"one JSON text is expected, not {len(words)}; quote it: {EXAMPLE}"
-    return f"{pair!r} is key=value and {other!r} is not; give one JSON text or only key=value"
+    return (
+        f"{pair!r} is key=value and {other!r} is not; give one JSON text or only key=value, "
+        "or say --list if all of them are arguments"
+    )
 
 
 def _content(file: str) -> str:

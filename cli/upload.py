@@ -25,8 +25,9 @@ prepare_option = click.option(
 
 @click.command(cls=Command)
 @click.argument("name", type=FUNCTION)
-@click.argument("path", type=PATH)
+@click.argument("path", type=PATH, required=False)
 @click.option("--runtime", type=RUNTIME, help="The runtime that it runs in.")
+@click.option("--image", metavar="NAME:TAG", help="The function is this image; no PATH then.")
 @settings.setting_options
 @prepare_option
 @shared()
@@ -35,21 +36,29 @@ def register(
     ctx: click.Context,
     /,
     name: str,
-    path: Path,
+    path: Path | None,
     runtime: str | None,
+    image: str | None,
     prepare: bool,
     **options: Any,
 ) -> None:
     """Upload a folder or an archive as a function.
 
-    PATH is a folder, or an archive (zip, tar, tar.gz).
+    PATH is a folder, or an archive (zip, tar, tar.gz). With --image there is none: the
+    function is that image.
 
     A folder is packed without what its .gitignore and .skepignore leave out. Its skep.json,
     if there is one, names the runtime and settings; options win over it.
 
     \b
       skep function register dice --runtime pythonruntime ./dice
+      skep function register run --image debian:bookworm-slim
     """  # noqa: D301 (click wants the character)
+    if image is not None:
+        _register_image(target_of(ctx), name, image, path or runtime, settings.given(options))
+        return
+    if path is None:
+        raise click.UsageError("what is it? a PATH to its code, or --image NAME:TAG")
     said = settings.of_folder(path)
     runtime = runtime or said.get("runtime")
     if not runtime:
@@ -65,6 +74,15 @@ def register(
             client, runtime, name, archive, chosen, prepare=prepare, is_heard=not target.json
         )
     _print(target, answer)
+
+
+def _register_image(
+    target: Target, name: str, image: str, other: Path | str | None, chosen: dict[str, Any]
+) -> None:
+    if other is not None:
+        raise click.UsageError(f"--image says it all: leave out {other}")
+    with target.client() as client:
+        _print(target, client.register_image(name, image, **chosen))
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from wire import records
-from wire.errors import Conflict, UnknownFunction, UnknownRuntime
+from wire import images, records
+from wire.errors import BadRequest, Conflict, UnknownFunction, UnknownRuntime
 from wire.models import Function, Item, Model, Runtime
 from wire.records import CatalogueRead, Changed, ReadCatalogue
 
@@ -55,7 +55,16 @@ def read(catalogue: Catalogue, request: ReadCatalogue) -> CatalogueRead:
 
 
 def register_runtime(catalogue: Catalogue, new: Runtime) -> tuple[Catalogue, Changed]:
-    """Store a runtime under its name."""
+    """Store a runtime under its name.
+
+    Raises:
+        BadRequest: that name is not to be had.
+    """
+    if new.name == images.RUNTIME:
+        raise BadRequest(
+            f"the runtime name {new.name!r} is reserved for functions that are images",
+            hint="give this runtime another name",
+        )
     before = catalogue.newest(Runtime, new.project, new.name)
     return _register(catalogue, before, new)
 
@@ -65,15 +74,27 @@ def register_function(catalogue: Catalogue, new: Function) -> tuple[Catalogue, C
 
     Raises:
         UnknownRuntime: its runtime does not exist.
+        BadRequest: it is an image in name only, or in everything but its name.
     """
+    if (new.image is None) != (new.runtime_name != images.RUNTIME):
+        raise BadRequest(
+            f"function {new.function_name!r} has the runtime {new.runtime_name!r} "
+            f"and the image {new.image!r}",
+            hint=f"the runtime {images.RUNTIME!r} is for functions with an image, and only it",
+        )
+    if new.image is None:
+        _check_runtime(catalogue, new)
+    before = catalogue.newest(Function, new.project, new.function_name)
+    return _register(catalogue, before, new)
+
+
+def _check_runtime(catalogue: Catalogue, new: Function) -> None:
     runtime = catalogue.newest(Runtime, new.project, new.runtime_name)
     if runtime is None or runtime.deleted:
         raise UnknownRuntime(
             f"there is no runtime {new.runtime_name!r} for function {new.function_name!r}",
             hint="register the runtime first, or check its name",
         )
-    before = catalogue.newest(Function, new.project, new.function_name)
-    return _register(catalogue, before, new)
 
 
 def delete_runtime(

@@ -25,6 +25,8 @@ KILL_S: Final = 1.0
 #: How long it may take to load its function again: below what the worker allows a
 #: miniworker beyond a timeout, so that what waits is handed back and not killed.
 RELOAD_S: Final = 3.0
+#: An engine may take longer to kill a container; the worker allows this much.
+KILL_CONTAINER_S: Final = 4.0
 HEARTBEAT_S: Final = 1.0
 
 
@@ -40,8 +42,11 @@ class Ending:
 class Attempts:
     """The attempts of one sandbox, in order."""
 
-    def __init__(self, miniworker: str, memory_mib: int | None = None) -> None:
+    def __init__(
+        self, miniworker: str, memory_mib: int | None = None, kill_s: float = KILL_S
+    ) -> None:
         self._miniworker = miniworker
+        self._kill_s = kill_s
         self._memory_mib = memory_mib
         self._waiting: deque[Held] = deque()
         self._head: Held | None = None
@@ -93,6 +98,29 @@ class Attempts:
         returned: list[Action] = [_returned(held.job) for held in self._waiting]
         self._waiting.clear()
         return returned
+
+    def began(self, now: float) -> list[Action]:
+        """The head runs from now on: what it took to hand it over does not count."""
+        if self._head is not None:
+            self._start_clock(self._head, now)
+        return []
+
+    def unstarted(self, fault: Fault, reason: Reason, now: float) -> list[Action]:
+        """The head was not begun, though it was handed over.
+
+        Of the function it is an end. Of the node the sandbox is given up with all it has, for
+        the worker to hand back with this reason.
+        """
+        held = self._head
+        if held is None:
+            return []
+        if fault is Fault.FUNCTION:
+            outcome = self._outcome(held, Status.FAILED, reason, now)
+            return [self._done(held, outcome, [b"", b"", b""]), *self._next(now)]
+        self._closed = True
+        self._head = None
+        self._waiting.clear()
+        return [Destroy(), Tell(jobs.Broken(fault=fault, reason=reason))]
 
     def result(self, result: agent.Result, body: bytes, now: float) -> list[Action]:
         """The agent says how the head ended; this wins over an ending still under way.
@@ -193,10 +221,13 @@ class Attempts:
             return []
         self._head = self._waiting.popleft()
         self._ending = None
-        self._began = now
-        self._deadline = now + self._head.job.timeout_ms / 1000
-        self._beat = now + HEARTBEAT_S
+        self._start_clock(self._head, now)
         return [Hand(self._head)]
+
+    def _start_clock(self, head: Held, now: float) -> None:
+        self._began = now
+        self._deadline = now + head.job.timeout_ms / 1000
+        self._beat = now + HEARTBEAT_S
 
     def _reason(self, result: agent.Result) -> Reason | None:
         if not result.code:
@@ -215,7 +246,7 @@ class Attempts:
         self._early = False
 
     def _end(self, head: Held, status: Status, reason: Reason, now: float) -> list[Action]:
-        self._ending = Ending(status, reason, now + KILL_S)
+        self._ending = Ending(status, reason, now + self._kill_s)
         return [KillAttempt(head.serial)]
 
     def _expected(self, serial: int) -> Held:

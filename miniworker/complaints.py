@@ -36,6 +36,11 @@ KNOWN: Final[tuple[tuple[str, Fault, str, str, str], ...]] = (
     ("network", Fault.NODE, "no_sandbox",
      "the engine cannot connect a container: {said}", _NO_NETWORK),
 )  # fmt: skip
+#: What it says of a first process that cannot be executed.
+NOT_RUN: Final = (
+    "executable file not found", "permission denied", "no such file or directory",
+    "is a directory",
+)  # fmt: skip
 
 
 def refused(said: str, image: str, program: str) -> NoSandbox:
@@ -46,6 +51,20 @@ def refused(said: str, image: str, program: str) -> NoSandbox:
             message = sentence.format(image=image, program=program, said=said)
             return NoSandbox(message, hint=hint.format(image=image), fault=fault, code=code)
     return NoSandbox(f"the engine made no container: {said}")
+
+
+def image_refused(said: str, image: str, program: str) -> NoSandbox:
+    """Return why a call of an image function has no container."""
+    low = said.lower()
+    if "no command specified" in low:
+        message = f"the image {image!r} says nothing to run, and neither do the params"
+        hint = 'name the program first: ["echo", "hello"]'
+    elif any(words in low for words in NOT_RUN):
+        message = f"the image {image!r} cannot run {program or 'its command'!r}: {said}"
+        hint = "without an ENTRYPOINT in the image the first argument is the program"
+    else:
+        return refused(said, image, program)
+    return NoSandbox(message, hint=hint, fault=Fault.FUNCTION, code="command_not_found")
 
 
 def ended(exit_code: int, printed: str, image: str, *, out_of: int | None) -> NoSandbox:

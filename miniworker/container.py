@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from miniworker import cgroups, complaints, creation, image_user, ownership, passing
+from miniworker import asking, cgroups, complaints, creation, image_user, ownership, passing
 from miniworker.engine import Engine, EngineAway, EngineRefused, Image
 from miniworker.origins import Origins
 from miniworker.sandbox import COMMANDS_BY_PYTHON, NoSandbox, Plan, no_agent
@@ -28,9 +28,6 @@ log = logging.getLogger(__name__)
 
 #: The engine is not asked more often whether a container lives that has yet to answer.
 LOOK_AGAIN_S: Final = 0.25
-#: An engine that is being restarted comes back within seconds: nobody need hear of it.
-RIDE_OUT_S: Final = 5.0
-RIDE_PAUSE_S: Final = 0.25
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,7 +213,7 @@ class ContainerSandbox:
         )
         self._id = self._create(creation.body(order))
         self._engine.start(self._id)
-        self._kills = self._find_kills()
+        self._kills = asking.find_kills(self._engine, self._settings.cgroup, self._id)
 
     def _create(self, body: Mapping[str, Any]) -> str:
         self._may_exist = True
@@ -227,33 +224,13 @@ class ContainerSandbox:
             raise
 
     def _find_image(self) -> Image:
-        image = self._ask_for_image()
         here = self._settings.architecture
-        if here and image.architecture not in ("", here):
-            raise complaints.for_another_machine(self._image_name, image.architecture, here)
+        image = asking.find_image(self._engine, self._image_name, here)
         self._image_id = image.id
         is_for_bundle = not (self._plan.build or self._plan.generic)
         if is_for_bundle and not self._origins.is_of(self._plan.bundle, image.id):
             raise complaints.built_elsewhere(self._image_name)
         return image
-
-    def _ask_for_image(self) -> Image:
-        """Ask first for what changes nothing: it may be asked again while an engine starts."""
-        limit = time.monotonic() + RIDE_OUT_S
-        while True:
-            try:
-                return self._engine.image(self._image_name)
-            except EngineAway:
-                if time.monotonic() > limit:
-                    raise
-                time.sleep(RIDE_PAUSE_S)
-
-    def _find_kills(self) -> cgroups.Kills | None:
-        version = self._settings.cgroup
-        found = cgroups.find(version, self._id)
-        if found is None:
-            found = cgroups.find_by_pid(version, self._engine.state(self._id).pid)
-        return found
 
     def _find_program(self) -> tuple[str, ...]:
         # A build is a call of a command: an image for another language has no Python for it.
@@ -270,15 +247,7 @@ class ContainerSandbox:
         return Path(self._settings.folder, "agents")
 
     def _labels(self) -> dict[str, str]:
-        settings = self._settings
-        return {
-            "skep": settings.installation,
-            "skep.node": settings.node,
-            "skep.boot": settings.boot,
-            "skep.miniworker": self._plan.folder.name,
-            "skep.parent": str(os.getppid()),
-            "skep.function": self._plan.spec.key,
-        }
+        return asking.labels(self._settings, self._plan)
 
     def _shown(self) -> list[tuple[Path, str]]:
         plan = self._plan

@@ -116,23 +116,9 @@ def body(order: Order) -> dict[str, Any]:
 
 def _host(order: Order) -> dict[str, Any]:
     memory = memory_of(order)
-    cpu = order.spec.function.cpu
     return {
-        **({"NetworkMode": order.network} if order.network else {}),
-        **({"NanoCpus": int(cpu * NANO)} if cpu and not order.build else {}),
-        "CpuShares": CPU_SHARES,
-        "Memory": memory,
-        # The two together: what is over the limit of memory is not let into swap.
-        "MemorySwap": memory,
-        "PidsLimit": PROCESSES,
-        "Ulimits": [
-            {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
-            {"Name": "core", "Soft": 0, "Hard": 0},
-        ],
+        **confined(memory, None if order.build else order.spec.function.cpu, order.network),
         "ReadonlyRootfs": True,
-        "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
-        "ShmSize": SHARED_MEMORY,
         "Tmpfs": _in_memory(order, max(memory // 2, LEAST_TMPFS)),
         "Mounts": [
             *(_mount(source, target, read_only=True) for source, target in order.shown),
@@ -142,6 +128,26 @@ def _host(order: Order) -> dict[str, Any]:
             "Type": "json-file",
             "Config": {"max-size": LOG_BYTES, "max-file": "1"},
         },
+    }
+
+
+def confined(memory: int, cpu: float | None, network: str) -> dict[str, Any]:
+    """Return what every container of user code is denied, whatever it is made for."""
+    return {
+        **({"NetworkMode": network} if network else {}),
+        **({"NanoCpus": int(cpu * NANO)} if cpu else {}),
+        "CpuShares": CPU_SHARES,
+        "Memory": memory,
+        # The two together: what is over the limit of memory is not let into swap.
+        "MemorySwap": memory,
+        "PidsLimit": PROCESSES,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "ShmSize": SHARED_MEMORY,
     }
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import socket
 import tarfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -142,6 +144,31 @@ class Engine:
         """Start it; when this returns its first process has been executed."""
         with _told(self.address):
             self._api.start(container)
+
+    def attach(self, container: str) -> socket.socket:
+        """Return a connection to stdin, stdout and stderr of one that has not started yet."""
+        wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        with _told(self.address):
+            given = self._api.attach_socket(container, params=wanted)
+            # A descriptor of our own: theirs has no end of sending, and dies with its answer.
+            return socket.socket(fileno=os.dup(given.fileno()))
+
+    def kill(self, container: str) -> None:
+        """End all its processes; one that has ended is fine."""
+        try:
+            with _told(self.address):
+                self._api.kill(container)
+        except EngineRefused as error:
+            if error.status not in (_NOT_FOUND, _CONFLICT):
+                raise
+
+    def ended(self, container: str, wait_s: float) -> State | None:
+        """Return how it ended, waiting a little for that; None if it runs on."""
+        with contextlib.suppress(requests.RequestException, OSError, docker.errors.APIError):
+            self._api.wait(container, timeout=wait_s)
+        # Asked also when that failed: only this says whether the engine still knows it.
+        state = self.state(container)
+        return None if state.running else state
 
     def state(self, container: str) -> State:
         """Return whether it runs."""

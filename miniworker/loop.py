@@ -11,7 +11,7 @@ import os
 import select
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +21,10 @@ import zmq
 
 from miniworker import agent, drivers
 from miniworker.actions import Action, Destroy, Hand, KillAttempt, Tell
-from miniworker.attempts import Attempts
+from miniworker.attempts import KILL_CONTAINER_S, KILL_S, Attempts
 from miniworker.builder import Builder
 from miniworker.handed import Handed
-from miniworker.opening import Opened, meet, open_sandbox, specialise
+from miniworker.opening import Opened, Serving, meet, open_sandbox, specialise
 from miniworker.sandbox import NoSandbox, Plan
 from wire import jobs
 from wire.about import about
@@ -53,7 +53,7 @@ class Miniworker:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
         self._socket = open_socket(self._context, zmq.DEALER)
         self._poll = select.poll()
-        self._opened: Opened | None = None
+        self._opened: Serving | None = None
         self._spec: Spec | None = None
         #: Set while the bundle is built: the one attempt is the dependencies command.
         self._building: Builder | None = None
@@ -89,6 +89,7 @@ class Miniworker:
         self._do(self._attempts.tick(time.monotonic()))
         if self._building is not None:
             self._tell_all(self._building.due(time.monotonic()))
+        self._look()
         if self._may_sleep():
             for fd, _ in self._poll.poll(self._wait_ms()):
                 self._read_agent(fd)
@@ -98,8 +99,12 @@ class Miniworker:
         return not self._ended and not int(self._socket.EVENTS) & zmq.POLLIN
 
     def _wait_ms(self) -> float | None:
-        building = self._building
-        times = (self._attempts.wake_at(), building.wake_at() if building else None)
+        building, opened = self._building, self._opened
+        times = (
+            self._attempts.wake_at(),
+            building.wake_at() if building else None,
+            opened.wake_at if opened else None,
+        )
         at = min((time for time in times if time is not None), default=None)
         return None if at is None else max(0.0, at - time.monotonic()) * 1000 + 1
 
@@ -194,7 +199,7 @@ class Miniworker:
         """Make a generic sandbox that of a function: for good."""
         self._begin(plan)
         opened = self._opened
-        if opened is None:
+        if not isinstance(opened, Opened):
             raise NoSandbox("the generic sandbox is gone")
         # Until it is ready its words are not those of a call; the loop hears it after that.
         self._opened = None
@@ -208,7 +213,8 @@ class Miniworker:
         if self._spec is not None:
             raise _has_one()
         self._spec = plan.spec
-        self._attempts = Attempts(self._spawn.miniworker, _memory_mib(plan))
+        kill_s = KILL_CONTAINER_S if plan.is_image else KILL_S
+        self._attempts = Attempts(self._spawn.miniworker, _memory_mib(plan), kill_s)
 
     def _build(self, message: jobs.Build) -> None:
         try:
@@ -229,10 +235,15 @@ class Miniworker:
 
     def _open(self, plan: Plan, run: str) -> None:
         self._begin(plan)
-        driver, settings = drivers.driver(self._spawn.driver), self._spawn.settings
         with self._noting_what_is_left():
-            self._opened = open_sandbox(driver, plan, settings, run, self._limits)
+            self._opened = self._serving(plan, run)
         self._listen(self._opened)
+
+    def _serving(self, plan: Plan, run: str) -> Serving:
+        name, settings = self._spawn.driver, self._spawn.settings
+        if plan.is_image:
+            return drivers.open_image(name, plan, settings, self._limits)
+        return open_sandbox(drivers.driver(name), plan, settings, run, self._limits)
 
     @contextmanager
     def _noting_what_is_left(self) -> Iterator[None]:
@@ -242,12 +253,12 @@ class Miniworker:
             self.is_left = error.is_left
             raise
 
-    def _listen(self, opened: Opened) -> None:
-        for channel in (opened.control, opened.data):
+    def _listen(self, opened: Serving) -> None:
+        for channel in opened.channels:
             self._poll.register(channel.fileno(), select.POLLIN)
 
-    def _ignore(self, opened: Opened) -> None:
-        for channel in (opened.control, opened.data):
+    def _ignore(self, opened: Serving) -> None:
+        for channel in opened.channels:
             self._poll.unregister(channel.fileno())
 
     def _break(self, error: NoSandbox) -> None:
@@ -262,19 +273,27 @@ class Miniworker:
         if self._building is not None and fd == self._building.fileno():
             self._building.read()
             return
+        for channel in self._opened.channels if self._opened else ():
+            if fd == channel.fileno():
+                channel.flush()
+                self._hear(channel.read)
+                break
+        self._watch()
+
+    def _look(self) -> None:
+        """Look where nothing would be heard."""
         opened = self._opened
-        if opened is None or fd not in (opened.control.fileno(), opened.data.fileno()):
-            return
-        channel = opened.control if fd == opened.control.fileno() else opened.data
+        if opened and opened.wake_at is not None and time.monotonic() >= opened.wake_at:
+            self._hear(opened.look)
+
+    def _hear(self, said: Callable[[], list[tuple[agent.FromAgent, bytes]]]) -> None:
         try:
-            channel.flush()
-            for message, body in channel.read():
+            for message, body in said():
                 self._heard(message, body)
         except EOFError:
             self._lost()
         except ProtocolError as error:
             self._do(self._attempts.violated(error.message, time.monotonic()))
-        self._watch()
 
     def _heard(self, message: agent.FromAgent, body: bytes) -> None:
         now = time.monotonic()
@@ -291,7 +310,7 @@ class Miniworker:
     def _judged(self, result: agent.Result) -> agent.Result:
         """Name the cause that the agent cannot see: the kernel killed for want of memory."""
         # Asked after every call, so that the kill of a child is not the next call's.
-        killed = self._opened is not None and self._opened.sandbox.out_of_memory()
+        killed = self._opened is not None and self._opened.out_of_memory()
         if not killed or result.status != "FAILED":
             return result
         return msgspec.structs.replace(result, status="OOM", code="oom")
@@ -327,18 +346,28 @@ class Miniworker:
         )
         if self._opened is not None:
             self._handed.note(held.serial)
-            self._opened.data.send(call, held.params)
+            self._hand_over(self._opened, call, held.params)
             self._watch()
+
+    def _hand_over(self, opened: Serving, call: agent.Call, params: bytes) -> None:
+        try:
+            opened.hand(call, params)
+        except NoSandbox as error:
+            self._do(self._attempts.unstarted(error.fault, error.reason, time.monotonic()))
+        except EOFError:
+            self._lost()
+        else:
+            self._do(self._attempts.began(time.monotonic()))
 
     def _kill(self, serial: int) -> None:
         if self._opened is not None:
-            self._opened.control.send(agent.Kill(attempt=serial))
+            self._opened.kill(serial)
             self._watch()
 
     def _watch(self) -> None:
         """Wake when the agent reads again, but only while something waits for that."""
         if self._opened is not None:
-            for channel in (self._opened.control, self._opened.data):
+            for channel in self._opened.channels:
                 writing = select.POLLOUT if channel.has_more_to_send else 0
                 self._poll.modify(channel.fileno(), select.POLLIN | writing)
 
@@ -367,7 +396,7 @@ class Miniworker:
             return False
         self._ignore(opened)
         oom = opened.close()
-        self.is_left = opened.sandbox.is_left
+        self.is_left = opened.is_left
         return oom
 
     def _end(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from miniworker import agent, meeting
 from miniworker.channel import Channel
@@ -17,6 +17,71 @@ from wire.models import Fault
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: Agents that run commands only.
 WITHOUT_HANDLERS: Final = frozenset({"none", "shell"})
+
+
+class Line(Protocol):
+    """What the loop polls, and reads how calls end from."""
+
+    @property
+    def has_more_to_send(self) -> bool:
+        """Return whether it waits to be writable."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+
+    def flush(self) -> None:
+        """Send what goes now."""
+
+    def read(self) -> list[tuple[agent.FromAgent, bytes]]:
+        """Return what was said.
+
+        Raises:
+            EOFError: nothing more will be said.
+            ProtocolError: what was said is none of it.
+        """
+
+
+class Serving(Protocol):
+    """What runs calls: a sandbox with its agent, or an image (``imaged``)."""
+
+    @property
+    def channels(self) -> Sequence[Line]:
+        """Return what is to be polled."""
+
+    @property
+    def load_ms(self) -> float:
+        """Return what putting the code in, and loading it, took."""
+
+    @property
+    def wake_at(self) -> float | None:
+        """Return when ``look`` is wanted; None if only its channels will tell."""
+
+    @property
+    def is_left(self) -> bool:
+        """Return whether ``close`` could not remove all, so that somebody has to sweep."""
+
+    def hand(self, call: agent.Call, params: bytes) -> None:
+        """Begin a call.
+
+        Raises:
+            NoSandbox: it was not begun.
+            EOFError: it may have been, and all is lost.
+        """
+
+    def kill(self, serial: int) -> None:
+        """End a call."""
+
+    def look(self) -> list[tuple[agent.FromAgent, bytes]]:
+        """Return what there is to say at the time of ``wake_at``; raise as reading does."""
+
+    def begun(self) -> int | None:
+        """Return the serial of the last call that began; None if nobody knows."""
+
+    def out_of_memory(self) -> bool:
+        """Return whether the kernel killed for want of memory since this was asked last."""
+
+    def close(self) -> bool:
+        """End all; return whether the kernel killed for want of memory."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +96,33 @@ class Opened:
     marks: bool
     #: From ``init`` to the agent's being ready: putting the code in, and loading it.
     load_ms: float = 0.0
+    wake_at: float | None = None
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Return the two connections."""
+        return self.control, self.data
+
+    @property
+    def is_left(self) -> bool:
+        """Return whether somebody has to sweep after ``close``."""
+        return self.sandbox.is_left
+
+    def hand(self, call: agent.Call, params: bytes) -> None:
+        """Give a call to the agent."""
+        self.data.send(call, params)
+
+    def kill(self, serial: int) -> None:
+        """Tell the agent to end a call."""
+        self.control.send(agent.Kill(attempt=serial))
+
+    def look(self) -> list[tuple[agent.FromAgent, bytes]]:
+        """Return nothing: an agent speaks by itself."""
+        return []
+
+    def out_of_memory(self) -> bool:
+        """Return whether the kernel killed something in the sandbox."""
+        return self.sandbox.out_of_memory()
 
     def begun(self) -> int | None:
         """Return the serial of the last attempt that began; None if nobody knows."""

@@ -77,6 +77,11 @@ class Plan:
         return self.build or self.spec.runtime.network or self.spec.function.network
 
     @property
+    def is_image(self) -> bool:
+        """Return whether the image is the function: then there is no code, and no agent."""
+        return self.spec.runtime.contract == "image"
+
+    @property
     def sockets(self) -> Path:
         """Return the folder with the agent's socket."""
         return self.folder / SOCKET_FOLDER

@@ -1,7 +1,8 @@
 """Removes the containers that miniworkers left which were killed, and never anybody else's.
 
 Only those of this installation and node, and only while the worker holds its node's lock:
-nobody else can be using them.
+nobody else can be using them. The one exception says when itself: a container with the label
+``skep.expires`` has no agent that would end it, so every worker of its installation does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from miniworker.asking import EXPIRES
 from miniworker.container import Settings
 from miniworker.engine import Engine, EngineAway, EngineRefused
 
@@ -46,9 +48,9 @@ def sweep(
 
 def _sweep_once(known: Settings, parent: int, dead: Collection[str]) -> None:
     engine = Engine(known.engine, known.version)
-    own = {"skep": known.installation, "skep.node": known.node}
-    for container, labels in engine.containers(own).items():
-        if is_left(labels, known.boot, parent, dead):
+    for container, labels in engine.containers({"skep": known.installation}).items():
+        is_own = labels.get("skep.node") == known.node
+        if (is_own and is_left(labels, known.boot, parent, dead)) or is_expired(labels):
             engine.remove(container)
     engine.close()
 
@@ -57,3 +59,9 @@ def is_left(labels: Mapping[str, str], boot: str, parent: int, dead: Collection[
     """Return whether nobody can be using a container of this node any more."""
     life = (labels.get("skep.boot"), labels.get("skep.parent"))
     return life != (boot, str(parent)) or labels.get("skep.miniworker") in dead
+
+
+def is_expired(labels: Mapping[str, str]) -> bool:
+    """Return whether a container has outlived all that its call may take, whoever made it."""
+    expires = labels.get(EXPIRES, "")
+    return expires.isdecimal() and time.time() > int(expires)

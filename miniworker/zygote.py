@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 PACKET_BYTES: Final = 256 << 10
 #: How long what sweeps waits for an engine that is away.
 PATIENCE_S: Final = 600.0
+#: How often is looked for containers whose time is over, whoever left them.
+SWEEP_S: Final = 60.0
 
 
 class Zygote:
@@ -48,6 +51,7 @@ class Zygote:
         self._killed: set[str] = set()
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._ended = False
+        self._sweeps_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Zygote of {len(self._living)} miniworkers>"
@@ -84,12 +88,21 @@ class Zygote:
         self._ended = True
 
     def _turn(self) -> None:
-        readable, _, _ = select.select([self._worker.fileno(), self._wake], [], [])
+        fds = [self._worker.fileno(), self._wake]
+        readable, _, _ = select.select(fds, [], [], self._until_swept())
         if self._wake in readable:
             os.read(self._wake, 4096)
             self._reap()
         if self._worker.fileno() in readable:
             self._obey(self._next_packet())
+
+    def _until_swept(self) -> float | None:
+        """Sweep now and then where others may leave what only its label says to be over."""
+        if not drivers.has_leavings(self._kind):
+            return None
+        if time.monotonic() >= self._sweeps_at and not self._sweepers:
+            self._sweep()
+        return max(1.0, self._sweeps_at - time.monotonic())
 
     def _next_packet(self) -> bytes:
         try:
@@ -151,6 +164,7 @@ class Zygote:
     def _sweep(self, *folders: str) -> None:
         # In a fork: a folder that a function filled can take long to remove, and so can
         # what an engine has to remove.
+        self._sweeps_at = time.monotonic() + SWEEP_S
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:

@@ -179,6 +179,19 @@ class RawVerbs:
             )
         )
 
+    def register_image(
+        self, name: str, image: str, **settings: Unpack[FunctionSettings]
+    ) -> Function:
+        """Register an image (``name:tag``) as a function, or as a new revision of one.
+
+        A call's params are its arguments. Settings are spelled as in HTTP; those that are
+        about code are refused.
+
+        Raises:
+            BadRequest: a setting is refused; the message names it.
+        """
+        return self._shell.perform(self._shell.verbs.register_image(name, image, settings))
+
     def update_function(
         self,
         name: str,

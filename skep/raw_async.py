@@ -123,6 +123,14 @@ class RawAsyncVerbs:
             )
         )
 
+    async def register_image(
+        self, name: str, image: str, **settings: Unpack[FunctionSettings]
+    ) -> Function:
+        """Register an image (``name:tag``) as a function, or as a new revision of one."""
+        return await self._shell.perform(
+            self._shell.verbs.register_image(name, image, settings)
+        )
+
     async def update_function(
         self,
         name: str,

@@ -143,6 +143,14 @@ class Verbs:
         request = Request(method="POST", path=path, form=form(package, said))
         return self._change(request, prepare=prepare, on_log=on_log)
 
+    def register_image(
+        self, name: str, image: str, settings: Mapping[str, Any]
+    ) -> Dialogue[Function]:
+        """Register a function that is an image."""
+        said = {key: value for key, value in settings.items() if value is not None}
+        path = f"/registerFunction/image/{segment(name)}"
+        return self._send_json("POST", path, {"image": image, **said})
+
     def update_function(
         self,
         name: str,

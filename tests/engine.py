@@ -55,6 +55,21 @@ def require() -> None:
         pytest.skip(f"{NEEDED}: {why}")
 
 
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=BUILD_S, check=False)
+
+
+@functools.cache
+def base_image() -> str:
+    """Return the name of a plain Debian image, made if it is not there."""
+    require()
+    base = _run("sh", str(ROOT / "runtimes" / "base-image.sh"))
+    if base.returncode != 0 and not os.environ.get("CI"):
+        pytest.skip(f"{NEEDED}, and a base image: {base.stderr}")
+    assert base.returncode == 0, base.stderr
+    return base.stdout.strip()
+
+
 def python_image() -> str:
     """Return the image of the python runtime, made if it is not there."""
     return runtime_image("python")
@@ -63,19 +78,11 @@ def python_image() -> str:
 @functools.cache
 def runtime_image(name: str) -> str:
     """Return the image of one of the runtimes in runtimes/, made if it is not there."""
-    require()
-    run = functools.partial(
-        subprocess.run, capture_output=True, text=True, timeout=BUILD_S, check=False
-    )
-    base = run(["sh", str(ROOT / "runtimes" / "base-image.sh")])
-    if base.returncode != 0 and not os.environ.get("CI"):
-        pytest.skip(f"{NEEDED}, and a base image: {base.stderr}")
-    assert base.returncode == 0, base.stderr
+    given = f"BASE={base_image()}"
     image = f"{IMAGES}/{name}"
     replaced = docker("images", "--quiet", "--no-trunc", image)
     build = ["docker", "build", "--network", "host", "--tag", image]
-    given = f"BASE={base.stdout.strip()}"
-    built = run([*build, "--build-arg", given, str(ROOT / "runtimes" / name)])
+    built = _run(*build, "--build-arg", given, str(ROOT / "runtimes" / name))
     assert built.returncode == 0, built.stdout + built.stderr
     if replaced not in ("", docker("images", "--quiet", "--no-trunc", image)):
         # Made anew of another base: the old one has no name any more.

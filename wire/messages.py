@@ -45,6 +45,8 @@ class ColdBecause(enum.StrEnum):
     MEMORY = "memory"
     #: There are some, and other calls have them all.
     BUSY = "busy"
+    #: The function is an image: each call has a container of its own.
+    ONE_CALL = "one_call"
 
 
 class Made(msgspec.Struct, frozen=True, array_like=True):

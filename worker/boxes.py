@@ -70,6 +70,11 @@ class Sandbox:
         return self.kind not in ("", self.key)
 
     @property
+    def is_for_one(self) -> bool:
+        """Return whether it serves one call: that of an image has a container of its own."""
+        return self.spec is not None and self.spec.function.image is not None
+
+    @property
     def waits_for_bundle(self) -> bool:
         """Return whether all it lacks is code."""
         return self.up and not self.bundle and not self.is_generic

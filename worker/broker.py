@@ -199,7 +199,10 @@ class Broker(Placing):
     def broken(
         self, name: str, fault: Fault, reason: Reason, now: float, log: str = ""
     ) -> list[Action]:
-        """A sandbox is no more; its miniworker had ended all that had begun before."""
+        """A sandbox is no more; its miniworker had ended all that had begun before.
+
+        What it was given and could not begin, because of this node, goes to another one.
+        """
         box = self.pool.sandboxes.get(name)
         # Its end may have been seen before these last words: they alone say whose fault it was.
         if box is None or (box.stage is Stage.STOPPING and not box.failed):
@@ -209,9 +212,9 @@ class Broker(Placing):
         if was_making or box.is_generic:
             self.keeping.failed(box, now)
         orders = self.pool.stop(box, now, None if was_making else ColdBecause.DIED)
-        for one in self.book.held(box):
-            if one.sent:
-                orders += self._finish(one, act.SayReturned(one.id, owed=True), now)
+        if fault is Fault.NODE and not was_making:
+            self.setbacks.failed(now)
+        orders += self._handed_back(box, fault, reason, log, now)
         orders += self._displaced(box, now)
         if was_making and box.is_claimed and fault is Fault.NODE:
             orders += self._covered_again(box.key, now)

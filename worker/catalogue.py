@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
+from wire import images
 from wire.messages import Catalogue
 from wire.models import Function, Item, Runtime, Spec, parse_key
 
@@ -71,7 +72,9 @@ class Replica:
         function = self._functions.get((project, name, revision))
         if function is None:
             return None
-        runtime = self._runtimes.get((project, function.runtime_name, runtime_revision))
+        runtime = images.runtime_of(function) or self._runtimes.get(
+            (project, function.runtime_name, runtime_revision)
+        )
         return Spec(function=function, runtime=runtime) if runtime else None
 
     def runtimes(self) -> list[Runtime]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wire.about import about
-from wire.models import Fault, Reason
+from wire.models import Fault, Reason, Spec
 from wire.process import spawn
 from worker import actions as act
 from worker.broker import Broker
@@ -25,6 +25,8 @@ from worker.lookup import Lookup, UnknownRevision
 MAX_PARAMS_BYTES: Final = 64 << 20
 #: What a miniworker says of a bundle that another image built than its sandbox has.
 STALE_BUNDLE: Final = "stale_bundle"
+#: Stands where a bundle would: the code of a function that is an image is in the image.
+NO_BUNDLE: Final = "-"
 
 
 class Errands:
@@ -97,8 +99,7 @@ class Errands:
     async def _get_bundle(self, name: str, key: str) -> None:
         try:
             spec = await self._lookup.spec(key)
-            bundle = await self._bundles.acquire(name, spec)
-            steps = self._bundles.steps(spec)
+            bundle, steps = await self._bundle_of(name, spec)
         except UnknownRevision:
             message = f"the api knows no revision {key}"
             reason = Reason(code="no_sandbox", message=message)
@@ -107,7 +108,13 @@ class Errands:
             self._no_bundle(name, error)
         else:
             now = time.monotonic()
-            self._do(self._broker.bundle(name, spec, str(bundle), now, steps))
+            self._do(self._broker.bundle(name, spec, bundle, now, steps))
+
+    async def _bundle_of(self, name: str, spec: Spec) -> tuple[str, tuple[act.Step, ...]]:
+        if spec.function.image is not None:
+            return NO_BUNDLE, ()
+        bundle = await self._bundles.acquire(name, spec)
+        return str(bundle), self._bundles.steps(spec)
 
     def _no_bundle(self, name: str, error: NoBundle) -> None:
         now = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wire.messages import INLINE_BYTES, Start
+from wire.messages import INLINE_BYTES, ColdBecause, Start
 from wire.models import Fault, Reason, Status
 from worker import actions as act
 from worker.actions import Action, Id
@@ -18,6 +18,8 @@ from worker.speed import Speeds, is_long
 #: The miniworker enforces a timeout; it is killed when it is this late with the end.
 OVERDUE_S: Final = 5.0
 CANCEL_S: Final = 2.0
+#: What an engine may take to start the container of a call, which is no part of its timeout.
+START_CONTAINER_S: Final = 60.0
 #: What a miniworker says where only one runtime's agent is missing.
 NO_AGENT: Final = "no_agent"
 
@@ -69,7 +71,7 @@ class Placing:
         return max(boxes, key=lambda box: self._room(box, now), default=None)
 
     def _room(self, box: Sandbox, now: float) -> int:
-        if self.is_draining or box.stage is not Stage.BUSY or not box.queue:
+        if self.is_draining or box.stage is not Stage.BUSY or not box.queue or box.is_for_one:
             return 0
         head = self.book.all[box.queue[0]]
         if not head.sent or head.cancelled or self._is_slow(box, now):
@@ -133,6 +135,9 @@ class Placing:
             return []
         if self.is_draining:
             return self.pool.stop(box, now)
+        if box.is_for_one and not (made and self.book.waiting(box.key)):
+            # Whoever waits has one of his own on its way.
+            return self.pool.stop(box, now, ColdBecause.ONE_CALL)
         one = self.book.next(box.key)
         if one is None:
             return self.pool.rest(box, now)
@@ -193,6 +198,19 @@ class Placing:
             return act.SayReturned(one.id, owed=True)
         return one.lost(box, why, now)
 
+    def _handed_back(
+        self, box: Sandbox, fault: Fault, reason: Reason, log: str, now: float
+    ) -> list[Action]:
+        """Return what a broken sandbox was sent and had not begun; why, if it is the node's."""
+        orders: list[Action] = []
+        for one in self.book.held(box):
+            if one.sent:
+                say = act.SayReturned(one.id, owed=True)
+                if fault is Fault.NODE:
+                    say = act.SayReturned(one.id, fault, reason, log, owed=True)
+                orders += self._finish(one, say, now)
+        return orders
+
     def _displaced(self, box: Sandbox, now: float) -> list[Action]:
         """Let attempts whose sandbox died before they were sent wait for another."""
         orders: list[Action] = []
@@ -234,7 +252,8 @@ class Placing:
         cancelled = (one for one in self.book.held(box) if one.cancelled)
         if any(now - one.cancelled_at > CANCEL_S for one in cancelled):
             return self._kill(box, "it did not answer a cancel", now)
-        if now - head.head_at > limit_s + OVERDUE_S:
+        slack_s = OVERDUE_S + (START_CONTAINER_S if box.is_for_one else 0)
+        if now - head.head_at > limit_s + slack_s:
             reason = Reason(code="timeout", message=f"it ran longer than {limit_s:g} s")
             box.verdict = (head.id, Status.TIMEOUT, reason)
             return self._kill(box, "it did not end an attempt in time", now)

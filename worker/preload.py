@@ -75,6 +75,9 @@ class Preload:
     def _functions(self) -> Iterator[Wish]:
         for spec in self.replica.current():
             function = spec.function
+            if function.image is not None:
+                # A container of an image is made for a call: none can wait.
+                continue
             default = 1 if self._policy_of(function) == "function" else 0
             least = default if function.min_warm is None else function.min_warm
             if function.max_warm is not None:

@@ -26,6 +26,17 @@ def test_one_json_text_is_the_params(value: Any) -> None:
     assert params.read([json.dumps(value)], None) == value
 
 
+@pytest.mark.parametrize(
+    ("words", "is_list"),
+    [(["a", "b c"], False), (["in.png", "1"], False), (["x=1"], True), (["-n", "{}"], True),
+     ([], True)],
+)  # fmt: skip
+def test_words_that_are_neither_json_nor_pairs_are_arguments(
+    words: list[str], is_list: bool
+) -> None:
+    assert params.read(words, None, is_list=is_list) == words
+
+
 @given(st.dictionaries(st.from_regex(r"[a-zA-Z_][\w.-]*", fullmatch=True), JSON, min_size=1))
 def test_pairs_whose_values_are_json_are_an_object(values: dict[str, Any]) -> None:
     words = [f"{key}={json.dumps(value)}" for key, value in values.items()]
@@ -58,7 +69,7 @@ def test_what_words_stand_for(words: list[str], expected: Any) -> None:
     [
         (["a=1", "{}"], None, "only key=value"),
         (["{}", "a=1"], None, "only key=value"),
-        (["1", "2"], None, "quote it"),
+        (['{"a":', "2}"], None, "quote it"),
         (["a=1"], "p.json", "not from both"),
         (["a=1", "a=2"], None, "a is given twice"),
         (["{"], None, "not JSON"),

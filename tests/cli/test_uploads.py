@@ -51,6 +51,24 @@ def test_the_installer_is_heard_while_it_runs_and_its_failure_told(
     assert server.asked[1][1] == "/registerFunction/r/f"
 
 
+def test_an_image_is_named_and_nothing_is_uploaded(server: Script, tmp_path: Path) -> None:
+    server.answers += [(201, {"functionName": "f", "revision": 1})]
+    options = ("--image", "debian:12", "--timeout", "9", "--url", server.url)
+    done = run("function", "register", "f", *options)
+    assert (done.exit_code, done.stdout) == (0, "f\n")
+    method, path, _, body = server.asked[0]
+    assert (method, path) == ("POST", "/registerFunction/image/f")
+    assert json.loads(body) == {"image": "debian:12", "timeout": 9}
+    for wrong, words in (
+        (("f", str(tmp_path), *options), "leave out"),
+        (("f", "--url", server.url), "--image NAME:TAG"),
+    ):
+        done = run("function", "register", *wrong)
+        assert done.exit_code == 2
+        assert words in done.stderr
+    assert len(server.asked) == 1
+
+
 def test_a_function_is_changed_by_what_is_named_and_set_back_by_unset(server: Script) -> None:
     changed = {"functionName": "f", "revision": 2}
     server.answers += [(200, {"env": {"A": "1"}}), (200, changed)]

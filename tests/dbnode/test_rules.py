@@ -72,6 +72,17 @@ def test_a_function_needs_its_runtime() -> None:
         catalogue.register_function(WITH_RUNTIME, replace(DICE, project="other"))
 
 
+def test_an_image_needs_no_runtime_and_nothing_else_has_its_own() -> None:
+    run = replace(DICE, function_name="run", runtime_name="image", image="debian", package=None)
+    after, changed = catalogue.register_function(EMPTY, run)
+    assert (changed.change, changed.item.function) == ("created", replace(run, revision=1))
+    for wrong in (replace(run, image=None), replace(DICE, image="debian")):
+        with pytest.raises(BadRequest, match="image"):
+            catalogue.register_function(after, wrong)
+    with pytest.raises(BadRequest, match="reserved"):
+        catalogue.register_runtime(EMPTY, replace(RUNTIME, name="image"))
+
+
 def test_a_runtime_in_use_stays_and_the_error_names_its_users() -> None:
     state = WITH_DICE
     for number in range(12):

@@ -20,7 +20,7 @@ import zmq
 from miniworker.processes import descendants
 from tests import engine
 from tests.conftest import eventually
-from wire import jobs
+from wire import images, jobs
 from wire.codec import Message, encode
 from wire.messages import Outcome
 from wire.models import Function, Runtime, Spec
@@ -278,6 +278,13 @@ class Rig:
             (folder / name).write_text(text)
         return folder
 
+    def image(self, image: str, driver: Driver | None = None, **function: Any) -> Mini:
+        """Return a miniworker that is ready to run this image."""
+        mini = self.spawn(driver)
+        ready = mini.specialise(image_spec(image, **function), "-")
+        assert isinstance(ready, jobs.Ready), ready
+        return mini
+
     def script(self, source: str, driver: Driver | None = None, **function: Any) -> Mini:
         """Return a miniworker that is ready to run this as test.py."""
         mini = self.spawn(driver)
@@ -297,6 +304,16 @@ def spec(*, runtime: dict[str, Any] | None = None, **function: Any) -> Spec:
         function=Function(function_name="f", runtime_name="r", revision=3, **function),
         runtime=Runtime(name="r", revision=1, **given | (runtime or {})),
     )
+
+
+def image_spec(image: str, **function: Any) -> Spec:
+    """Return a function that is an image."""
+    made = Function(
+        function_name="f", runtime_name=images.RUNTIME, revision=3, image=image, **function
+    )
+    runtime = images.runtime_of(made)
+    assert runtime is not None
+    return Spec(function=made, runtime=runtime)
 
 
 def gone(pid: int) -> None:

@@ -222,6 +222,30 @@ def test_the_limit_of_memory_is_named() -> None:
     assert told(attempts.result(result, b"", 0.5))[0].outcome.reason == outcome.reason
 
 
+def test_what_could_not_be_begun_ends_or_gives_the_sandbox_up() -> None:
+    missing = Reason(code="command_not_found", message="no such program")
+    attempts = Attempts("m1")
+    attempts.job(job(1), b"", 0.0)
+    attempts.job(job(2), b"", 0.0)
+    actions = attempts.unstarted(Fault.FUNCTION, missing, 0.1)
+    assert statuses(actions) == [(1, Status.FAILED)]
+    assert isinstance(actions[-1], Hand)
+    full = Reason(code="no_space", message="the disk is full")
+    actions = attempts.unstarted(Fault.NODE, full, 0.2)
+    # Its worker hands back what it was given, with the reason.
+    assert told(actions) == [jobs.Broken(fault=Fault.NODE, reason=full)]
+    assert actions[0] == Destroy()
+    assert attempts.gone(None, False, 0.3) == []
+
+
+def test_the_clock_begins_when_it_began() -> None:
+    attempts = Attempts("m1")
+    attempts.job(job(1, timeout_ms=1000), b"", 0.0)
+    attempts.began(5.0)
+    assert not any(isinstance(action, KillAttempt) for action in attempts.tick(5.9))
+    assert attempts.tick(6.0) == [KillAttempt(1)]
+
+
 def test_it_beats_only_while_a_call_runs() -> None:
     attempts = Attempts("m1")
     assert attempts.wake_at() is None

@@ -79,6 +79,7 @@ VERBS: dict[str, Callable[[Any], Any]] = {
     "get_function": lambda c: c.get_function("f", 2),
     "revisions": lambda c: c.revisions("f"),
     "register_function": lambda c: c.register_function("r", "f", b"bytes", memory=9),
+    "register_image": lambda c: c.register_image("f", "i:1", memory=9, cpu=None),
     "update_function": lambda c: c.update_function("f", memory=None),
     "update_package": lambda c: c.update_function("f", b"bytes", entry=None, memory=9),
     "delete_function": lambda c: c.delete_function("f"),

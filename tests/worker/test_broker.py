@@ -33,6 +33,10 @@ SPEC = Spec(
     function=Function(function_name="f", runtime_name="r", revision=1),
     runtime=Runtime(name="r", image="r", path="/ws", revision=1),
 )
+IMAGE = Spec(
+    function=Function(function_name="f", runtime_name="image", image="i", revision=1),
+    runtime=Runtime(name="image", image="i", path="/", contract="image", revision=1),
+)
 KEYS = ["default/f@1.1", "default/g@1.1", "default/h@2.1"]
 KEY = KEYS[0]
 WHY = Reason(code="cancelled", message="by the user")
@@ -117,6 +121,62 @@ def test_a_warm_sandbox_is_used_again_and_the_first_call_was_cold() -> None:
     (end,) = of(scene.done(box, (2, 1)), act.End)
     assert end.outcome.start == "warm"
     assert end.outcome.miniworker == box
+
+
+class ImageScene(Scene):
+    """The same with a function that is an image."""
+
+    def works(self, orders: list[Action]) -> list[Action]:
+        every = list(orders)
+        for order in orders:
+            if isinstance(order, act.WantBundle):
+                every += self.works(self.broker.bundle(order.sandbox, IMAGE, "-", self.now))
+            if isinstance(order, act.Spawn):
+                every += self.works(self.broker.up(order.sandbox, self.now))
+            if isinstance(order, act.Specialise):
+                every += self.works(self.broker.ready(order.sandbox, self.now))
+        return every
+
+
+def test_each_call_of_an_image_has_a_sandbox_of_its_own_and_is_cold() -> None:
+    scene = ImageScene()
+    box = scene.run((1, 1))
+    orders = scene.done(box, (1, 1), ms=0.01)
+    assert act.Stop(box) in orders
+    assert scene.broker.pool.counts() == {}
+    assert scene.broker.places_ahead(scene.now) == {}
+    again = scene.run((2, 1))
+    assert again != box
+    (end,) = of(scene.done(again, (2, 1)), act.End)
+    assert end.outcome.made is not None
+    assert (end.outcome.start, end.outcome.made.because) == ("cold", ColdBecause.ONE_CALL)
+
+
+def test_two_calls_of_an_image_wait_each_for_its_own() -> None:
+    scene = ImageScene()
+    first, second = scene.run((1, 1)), scene.run((2, 1))
+    assert first != second
+    for box, id_ in ((first, (1, 1)), (second, (2, 1))):
+        (end,) = of(scene.done(box, id_), act.End)
+        assert end.outcome.start == "cold"
+
+
+def test_what_a_node_could_not_begin_is_returned_with_its_fault() -> None:
+    scene = ImageScene()
+    box = scene.run((1, 1))
+    full = Reason(code="no_space", message="the disk is full")
+    orders = scene.broker.broken(box, Fault.NODE, full, scene.now)
+    (said,) = of(orders, act.SayReturned)
+    assert (said.id, said.fault, said.reason, said.owed) == ((1, 1), Fault.NODE, full, True)
+
+
+def test_an_engine_may_take_its_time_before_a_call_of_an_image_is_late() -> None:
+    scene = ImageScene()
+    box = scene.run((1, 1))
+    scene.now += 5 + 5 + 59
+    assert not of(scene.broker.tick(scene.now), act.Kill)
+    scene.now += 2
+    assert [order.sandbox for order in of(scene.broker.tick(scene.now), act.Kill)] == [box]
 
 
 def test_start_is_executed_once_however_often_it_comes() -> None:

@@ -122,6 +122,17 @@ def test_what_has_no_agent_has_no_kind() -> None:
     assert found.wishes() == []
 
 
+@pytest.mark.parametrize("policy", ["runtime", "function"])
+def test_nothing_waits_for_calls_of_an_image(policy: str) -> None:
+    image = Function(
+        function_name="f", runtime_name="image", revision=1, image="i:1", min_warm=2
+    )
+    # Even if an older catalogue has a runtime of that name.
+    own = runtime("image", contract="image")
+    assert preload(own, image, policy=policy).wishes() == []
+    assert preload(own, image, policy=policy).kind_of(key()) == ""
+
+
 def test_a_change_of_the_catalogue_changes_the_wishes() -> None:
     found = preload(runtime(), function(min_warm=1))
     assert found.is_current(key())
