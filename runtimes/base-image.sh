@@ -9,8 +9,8 @@
 #
 # Settings, all from the environment:
 #   SKEP_BASE_SUITE      bookworm
-#   SKEP_BASE_MIRROR     http://deb.debian.org/debian
-#   SKEP_BASE_SECURITY   http://deb.debian.org/debian-security, the updates of the suite
+#   SKEP_BASE_MIRROR     where Debian's packages are [where this machine's apt has them from]
+#   SKEP_BASE_SECURITY   where their security updates are [apt's, else the mirror's sibling]
 #   SKEP_BASE_PACKAGES   more packages for the image, separated by commas
 #   SKEP_BASE_KEYRING    the keys that the mirror's release is signed with [debootstrap's own]
 #   http_proxy, https_proxy, no_proxy, SSL_CERT_FILE: how this machine reaches the mirror
@@ -18,9 +18,18 @@ set -eu
 umask 022
 PATH=$PATH:/usr/sbin
 
+# Where apt has a suite from; of another suite's mirror, if it knows none for this one.
+apt_source() {
+  command -v apt-get >/dev/null || return 0
+  apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 2>/dev/null |
+    sed -n "s|^$1 \\(.*[^/]\\)/*\$|\\1|p" | head -n 1
+}
+
 suite=${SKEP_BASE_SUITE:-bookworm}
-mirror=${SKEP_BASE_MIRROR:-http://deb.debian.org/debian}
-security=${SKEP_BASE_SECURITY:-http://deb.debian.org/debian-security}
+mirror=${SKEP_BASE_MIRROR:-$(apt_source "$suite")}
+mirror=${mirror:-$(apt_source '[a-z]*')}
+security=${SKEP_BASE_SECURITY:-$(apt_source "$suite-security")}
+security=${security:-$mirror-security}
 packages=${SKEP_BASE_PACKAGES:-}
 keyring=${SKEP_BASE_KEYRING:-}
 force=
@@ -79,6 +88,7 @@ if [ -z "$force" ] && [ -n "${label:-}" ]; then
   fi
 fi
 
+[ -n "$mirror" ] || fail "this machine's apt names no mirror of Debian" "set SKEP_BASE_MIRROR to one"
 [ -n "$date" ] || fail "$mirror has no suite $suite, or cannot be reached" \
   "set SKEP_BASE_MIRROR to a mirror that this machine reaches, and http_proxy if it needs one"
 [ "$(id -u)" = 0 ] || fail "only root can make a Debian system from packages" \
