@@ -33,7 +33,9 @@ def examples() -> list[str]:
     """Return the lines in an order in which they make sense: what removes comes last."""
     lines = re.findall(r"^\$ (.*)$", PAGE, flags=re.MULTILINE)
     # What needs an engine: tests/cli/test_runtime_build.py and tests/e2e/test_images.py have it.
-    lines = [line for line in lines if "runtime build" not in line and "invoke run " not in line]
+    lines = [
+        line for line in lines if "runtime build" not in line and "invoke run " not in line
+    ]
     assert len(lines) > 40
     order = ("runtime register", "function new", "function register", "invoke")
     last = ("function remove", "runtime remove")
