@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 def examples() -> list[str]:
     """Return the lines in an order in which they make sense: what removes comes last."""
     lines = re.findall(r"^\$ (.*)$", PAGE, flags=re.MULTILINE)
-    # What needs an engine: tests/cli/test_runtime_build.py and tests/e2e/test_images.py have it.
+    # What needs an engine is in tests/cli/test_runtime_build.py and tests/e2e/test_images.py.
     lines = [
         line for line in lines if "runtime build" not in line and "invoke run " not in line
     ]
