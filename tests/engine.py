@@ -85,8 +85,8 @@ def runtime_image(name: str) -> str:
     built = _run(*build, "--build-arg", given, str(ROOT / "runtimes" / name))
     assert built.returncode == 0, built.stdout + built.stderr
     if replaced not in ("", docker("images", "--quiet", "--no-trunc", image)):
-        # Made anew of another base: the old one has no name any more.
-        docker("image", "rm", replaced)
+        # Made anew of another base: the old one goes, unless somebody uses it by another name.
+        _run("docker", "image", "rm", replaced)
     return image
 
 
