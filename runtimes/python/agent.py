@@ -224,6 +224,17 @@ class Page:
         """Write one number."""
         NUMBER.pack_into(self.memory, place, number)
 
+    def put_and_look(self, place: int, number: int, other: int) -> int:
+        """Write one number, then return another.
+
+        The host writes that one first and reads this one then, so one of the two sees what
+        the other wrote. A processor may read before it has written; a system call in between
+        keeps the order.
+        """
+        self.put(place, number)
+        time.sleep(0)
+        return self.get(other)
+
     def begin(self, attempt: int) -> None:
         """Say that this attempt begins, before any of its code runs."""
         TWO_NUMBERS.pack_into(self.memory, self.MARK, attempt, attempt)
@@ -338,6 +349,7 @@ class Sandbox:
         """End everything in the sandbox but this process, and reap it."""
         while _kill_the_others():
             self.reap()
+            # What was killed needs the processor to end, and may have forked meanwhile.
             time.sleep(0.0005)
         self.reap()
 
@@ -694,9 +706,7 @@ class Keeper:
         if page.get(Page.SKIPPED) not in (0, attempt):
             self._sandbox.leave()
         self._skipped = attempt
-        page.put(Page.SKIPPED, attempt)
-        time.sleep(0)
-        if page.get(Page.MARK) < attempt:
+        if page.put_and_look(Page.SKIPPED, attempt, Page.MARK) < attempt:
             self._has_skipped(attempt)
 
     def _has_skipped(self, attempt: int) -> None:
@@ -744,10 +754,7 @@ class Keeper:
         self._look_at = None
         attempt = page.get(Page.RUNNING)
         if attempt:
-            page.put(Page.WATCHED, attempt)
-            # The host looks here after it has said that it ends: one of the two sees it.
-            time.sleep(0)
-            if page.get(Page.RUNNING) == attempt:
+            if page.put_and_look(Page.WATCHED, attempt, Page.RUNNING) == attempt:
                 self._read_all(attempt)
             else:
                 page.put(Page.WATCHED, 0)
