@@ -31,19 +31,6 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return probe(tmp_path_factory.mktemp("docker"), "container")
 
 
-@pytest.fixture(scope="module")
-def shared(found: dict[str, Any]) -> Iterator[Rig]:
-    with Rig(found["settings"], driver="docker") as rig:
-        yield rig
-
-
-@pytest.fixture
-def rig(shared: Rig) -> Iterator[Rig]:
-    yield shared
-    shared.clear()
-    shared.check()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def images() -> Iterator[None]:
     """Remove what ``image`` made."""

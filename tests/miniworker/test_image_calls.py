@@ -28,19 +28,6 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def shared(found: dict[str, Any]) -> Iterator[Rig]:
-    with Rig(found["settings"], driver="docker") as rig:
-        yield rig
-
-
-@pytest.fixture
-def rig(shared: Rig) -> Iterator[Rig]:
-    yield shared
-    shared.clear()
-    shared.check()
-
-
-@pytest.fixture(scope="module")
 def plain() -> str:
     """An image without an ENTRYPOINT: the arguments are the command."""
     return engine.base_image()
