@@ -119,7 +119,7 @@ def _namespace_mend() -> str:
 def docker(environment: dict[str, str]) -> Finding:
     """Ask the Docker engine who it is."""
     address = environment.get("DOCKER_HOST") or _docker_socket(environment)
-    optional = "optional: without it functions are confined processes"
+    optional = "optional: functions can be confined processes"
     if not address:
         mend = f"install Docker, or start it ({optional})"
         return Finding("Docker", "warn", "no engine's socket was found", mend)
@@ -133,7 +133,8 @@ def docker(environment: dict[str, str]) -> Finding:
         found = f"{address}: {str(error) or type(error).__name__}"
         mend = f"sudo systemctl start docker, or mend DOCKER_HOST ({optional})"
         return Finding("Docker", "warn", found, mend)
-    return Finding("Docker", "ok", f"engine {version} at {address}: functions are containers")
+    use = "skep up --sandbox docker makes functions containers"
+    return Finding("Docker", "ok", f"engine {version} at {address}: {use}")
 
 
 def _docker_socket(environment: dict[str, str]) -> str:

@@ -11,8 +11,8 @@ _ADVICE: Final = {
     "signal": "The function's process was killed by a signal, or crashed; see its logs.",
     "result_too_large": "It met the limit of a result, 6 MiB: store what is large elsewhere "
     "and return where it is.",
-    "image_unavailable": "The runtime's image could not be had: check its name, the registry "
-    "and the network of the node.",
+    "image_unavailable": "The image is not on the node's engine, which pulls none in the "
+    "middle of a call: check its name, make it (skep runtime build) or pull it there.",
     "command_not_found": "The program of its run command is not there: check run of the "
     "function and the runtime, and the package's executable bits.",
     "install_failed": "Its dependencies could not be installed; the installer's last lines "
