@@ -10,6 +10,8 @@ from typing import Final
 from miniworker import agent
 
 READ_BYTES: Final = 256 << 10
+#: More than a connection holds of what a process wrote before it ended.
+LAST_READS: Final = 8
 
 
 class Channel:
@@ -69,6 +71,18 @@ class Channel:
         if not data:
             raise EOFError("the agent has closed the connection")
         return self._reader.feed(data)
+
+    def read_last(self) -> list[tuple[agent.FromAgent, bytes]]:
+        """Return the whole frames that came before the agent ended, or broke off.
+
+        Raises:
+            ProtocolError: what came is no frame.
+        """
+        frames: list[tuple[agent.FromAgent, bytes]] = []
+        with contextlib.suppress(EOFError):
+            for _ in range(LAST_READS):
+                frames += self.read()
+        return frames
 
     def close(self) -> None:
         """Close the connection: an agent that lives takes it as the order to end."""

@@ -9,7 +9,8 @@ are a JSON object may ask for one:
 * ``fail``: the call ends FAILED (``raised``) with this text;
 * ``die``: the whole sandbox ends, as if PID 1 had been killed;
 * ``deaf``: it never answers, and does not obey a kill either;
-* ``garble``: it breaks the protocol.
+* ``garble``: it breaks the protocol;
+* ``last``: it answers, and then the whole sandbox ends.
 
 Everything else is DONE with the params as its result. A ``dependencies`` command that holds
 the word ``fail`` fails, an ``entry`` of ``missing`` is not found.
@@ -147,6 +148,8 @@ class _Agent:
             _send(self._control, {**exit_, "sizes": [0, len(log)]}, log)
             return
         _send(self._data, *_result(attempt, rules, params, log))
+        if rules.get("last"):
+            os._exit(0)
 
     def _is_killed(self, attempt: int, sleep_s: float) -> bool:
         end = time.monotonic() + sleep_s

@@ -151,6 +151,10 @@ class ImageCalls:
                 return self.look()
         return []
 
+    def last_words(self) -> list[tuple[agent.FromAgent, bytes]]:
+        """Return nothing: the engine says how a container ended, not the container."""
+        return []
+
     def look(self) -> list[tuple[agent.FromAgent, bytes]]:
         """Return how the call of a container that prints no more has ended, if it has."""
         running, self.wake_at = self._running, None

@@ -288,12 +288,25 @@ class Miniworker:
 
     def _hear(self, said: Callable[[], list[tuple[agent.FromAgent, bytes]]]) -> None:
         try:
+            self._hear_all(said)
+        except ProtocolError as error:
+            self._do(self._attempts.violated(error.message, time.monotonic()))
+
+    def _hear_all(self, said: Callable[[], list[tuple[agent.FromAgent, bytes]]]) -> None:
+        try:
             for message, body in said():
                 self._heard(message, body)
         except EOFError:
-            self._lost()
-        except ProtocolError as error:
-            self._do(self._attempts.violated(error.message, time.monotonic()))
+            self._hear_last_words()
+            if self._opened is not None:
+                self._lost()
+
+    def _hear_last_words(self) -> None:
+        """Take an end that was said before the connections broke: it was first."""
+        for message, body in self._opened.last_words() if self._opened else ():
+            if isinstance(message, agent.Result | agent.Exit):
+                # Nothing more is handed to what is no more.
+                self._heard(msgspec.structs.replace(message, ready=False), body)
 
     def _heard(self, message: agent.FromAgent, body: bytes) -> None:
         now = time.monotonic()

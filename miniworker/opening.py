@@ -74,6 +74,13 @@ class Serving(Protocol):
     def look(self) -> list[tuple[agent.FromAgent, bytes]]:
         """Return what there is to say at the time of ``wake_at``; raise as reading does."""
 
+    def last_words(self) -> list[tuple[agent.FromAgent, bytes]]:
+        """Return what was said before a channel broke, and is not read yet.
+
+        Raises:
+            ProtocolError: what was said is no frame.
+        """
+
     def begun(self) -> int | None:
         """Return the serial of the last call that began; None if nobody knows."""
 
@@ -119,6 +126,10 @@ class Opened:
     def look(self) -> list[tuple[agent.FromAgent, bytes]]:
         """Return nothing: an agent speaks by itself."""
         return []
+
+    def last_words(self) -> list[tuple[agent.FromAgent, bytes]]:
+        """Return what came by both connections: either may break first."""
+        return [word for channel in self.channels for word in channel.read_last()]
 
     def out_of_memory(self) -> bool:
         """Return whether the kernel killed something in the sandbox."""

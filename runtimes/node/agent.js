@@ -34,6 +34,8 @@ const REPORT = 3;
 const REPORTS = "SKEP_AGENT_REPORTS";
 // In a pid namespace of its own all other processes are the function's.
 const ALONE = process.pid === 1;
+// The sandbox's own, by the agent's environment: what a function names is not the agent's to clear.
+const SCRATCH = process.env.TMPDIR || "";
 // What makes a command one for sh instead of a plain list of words.
 const SHELL = /[|&;<>()$`*?[\]{}~#\n\\"]|^(\w+=|(exec|cd|export|set|umask|ulimit)\b)/;
 
@@ -278,7 +280,7 @@ function remove(entry) {
 
 function tidy(init) {
   layOut(init.bundle, init.path);
-  const scratch = [init.env.TMPDIR, ...(ALONE ? ["/dev/shm"] : [])];
+  const scratch = [SCRATCH, ...(ALONE ? ["/dev/shm"] : [])];
   for (const folder of scratch.filter((one) => one && fs.existsSync(one))) {
     fs.readdirSync(folder).forEach((name) => remove(path.join(folder, name)));
   }
@@ -338,7 +340,7 @@ class Sandbox {
     try {
       layOut(init.bundle, init.path);
       process.chdir(init.path);
-      const folder = init.env.TMPDIR || os.tmpdir();
+      const folder = SCRATCH || os.tmpdir();
       this.printed = new Printed(folder, init.limits, init.entry ? 0 : init.limits.result);
     } catch (error) {
       const code = ["ENOSPC", "EDQUOT"].includes(error.code) ? "no_space" : "no_sandbox";
@@ -357,7 +359,7 @@ class Sandbox {
 
   /** Return a new file with these bytes; its name is not to be guessed by an earlier call. */
   file(params) {
-    const folder = this.init.env.TMPDIR || os.tmpdir();
+    const folder = SCRATCH || os.tmpdir();
     const name = path.join(folder, `skep-params-${randomBytes(8).toString("hex")}.json`);
     fs.writeFileSync(name, params, { flag: "wx", mode: 0o400 });
     return name;

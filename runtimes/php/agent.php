@@ -12,6 +12,8 @@ declare(strict_types=1);
 
 namespace Skep;
 
+// The sandbox's own, by the agent's environment: what a function names is not the agent's to clear.
+define(__NAMESPACE__ . "\\SCRATCH", (string) getenv("TMPDIR"));
 const PARAMS_IN_ENV_BYTES = 64 << 10;
 const MESSAGE_BYTES = 2000;
 const BROKEN_LOG_BYTES = 16 << 10;
@@ -515,7 +517,7 @@ final class Sandbox
     /** Return a new file with these bytes; its name is not to be guessed by an earlier call. */
     public function file(string $params): string
     {
-        $folder = $this->init["env"]["TMPDIR"] ?? sys_get_temp_dir();
+        $folder = SCRATCH ?: sys_get_temp_dir();
         $name = "$folder/skep-params-" . bin2hex(random_bytes(8)) . ".json";
         file_put_contents($name, $params);
         chmod($name, 0400);
@@ -527,7 +529,7 @@ final class Sandbox
     {
         try {
             layOut($this->init["bundle"], $this->init["path"]);
-            $scratch = [$this->init["env"]["TMPDIR"] ?? "", isAlone() ? "/dev/shm" : ""];
+            $scratch = [SCRATCH, isAlone() ? "/dev/shm" : ""];
             foreach (array_filter($scratch, "is_dir") as $folder) {
                 array_map(fn ($name) => remove("$folder/$name"), entries($folder));
             }

@@ -92,6 +92,9 @@ CODES = ("", "raised", "exit_code", "result_too_large", "oom")
 #: Whether this sandbox is a pid namespace of its own: then all others in it are ours.
 ALONE = os.getpid() == 1
 
+#: The sandbox's own folder for what is temporary, by the agent's environment: a function may
+#: name another one in its own, and that is not the agent's to clear.
+SCRATCH = os.environ.get("TMPDIR", "")
 #: The path as an interpreter has it, without the folder of this file.
 BASE_PATH = sys.path[1:]
 #: What the host needs between calls, whatever a function puts in the place of these.
@@ -361,6 +364,9 @@ class Sandbox:
 
     def tidy(self) -> None:
         """Undo what a call did to its folders; if that fails another sandbox goes on."""
+        if self.init["bundle"] == self.init["path"]:
+            # A build: it is the only one here, and what it did is what it was for.
+            return
         try:
             _lay_out(self.init["bundle"], self.init["path"], self.kept)
             for folder in self._scratch():
@@ -375,7 +381,7 @@ class Sandbox:
         self.kept = frozenset(os.path.join(f, name) for f in folders for name in os.listdir(f))
 
     def _scratch(self) -> list[str]:
-        folders = [self.env["TMPDIR"]] if "TMPDIR" in self.env else []
+        folders = [SCRATCH] if SCRATCH else []
         # Shared memory is the sandbox's own where its processes are.
         return [*folders, "/dev/shm"] if ALONE and os.path.isdir("/dev/shm") else folders
 
@@ -470,7 +476,7 @@ class PerCall:
             return _params_in_env(params), ""
         # Not to be guessed: an earlier call may have left files in the way.
         name = f"skep-params-{attempt}-{os.urandom(8).hex()}.json"
-        path = os.path.join(self._sandbox.env.get("TMPDIR", "/tmp"), name)
+        path = os.path.join(SCRATCH or "/tmp", name)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
         with open(fd, "wb") as file:
             file.write(params)

@@ -435,10 +435,10 @@ field entry; entry=$text
 pairs=()
 pairs_of_env
 common=("${pairs[@]}")
-scratch=/tmp program_path=/usr/local/bin:/usr/bin:/bin
+# The sandbox's own, by the agent's environment: what a function names is not the agent's to clear.
+scratch=${TMPDIR:-$(mktemp -d)} program_path=/usr/local/bin:/usr/bin:/bin
 for pair in "${common[@]}"; do
   case $pair in
-    TMPDIR=*) scratch=${pair#TMPDIR=} ;;
     PATH=*) program_path=${pair#PATH=} ;;
   esac
 done

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from miniworker.processes import descendants
 from tests.conftest import children, eventually
-from tests.miniworker.rig import Mini, Rig, gone, spec
+from tests.miniworker.rig import Mini, Rig, gone, is_zombie, spec
 from wire import jobs
 from wire.models import Fault, Reason, Status
 
@@ -103,6 +104,26 @@ def test_a_lost_or_hostile_sandbox(fake: Rig, rule: str, status: Status, code: s
     outcome = mini.done()[0]
     assert outcome.reason is not None
     assert (outcome.status, outcome.reason.code) == (status, code)
+    assert mini.recv()[0] == jobs.Returned(call=2, attempt=1)
+    assert isinstance(mini.recv()[0], jobs.Broken)
+    assert fake.exit_of(mini.name).status == 0
+
+
+def test_an_answer_before_the_end_of_its_sandbox_counts(fake: Rig) -> None:
+    """Whichever connection is seen to break first."""
+    mini = ready(fake)
+    (agent,) = descendants(mini.pid)
+    os.kill(agent, signal.SIGSTOP)
+    mini.job(1, b'{"last": true}')
+    mini.job(2)
+    # The agent has the first one.
+    assert fake.recv(mini.route)[0] == jobs.Heartbeat(call=1, attempt=1)
+    os.kill(mini.pid, signal.SIGSTOP)
+    os.kill(agent, signal.SIGCONT)
+    eventually(lambda: is_zombie(agent))
+    os.kill(mini.pid, signal.SIGCONT)
+    outcome, result, *_ = mini.done()
+    assert (outcome.status, result) == (Status.DONE, b'{"last": true}')
     assert mini.recv()[0] == jobs.Returned(call=2, attempt=1)
     assert isinstance(mini.recv()[0], jobs.Broken)
     assert fake.exit_of(mini.name).status == 0

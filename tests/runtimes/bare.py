@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,8 @@ class Bare:
         self.mark = Mark()
         meeting = Meeting(plan, limits)
         command = [sys.executable, str(FILE), str(plan.sockets / SOCKET_NAME)]
-        self.process = subprocess.Popen(command)
+        own = {**os.environ, "TMPDIR": str(self._top / "tmp")}
+        self.process = subprocess.Popen(command, env=own)
         self.control, self.data = meeting.accept(self)  # type: ignore[arg-type]
         init = agent.Init(
             path=str(self.work),
