@@ -1,8 +1,8 @@
-"""What dispatch decides and the shell does."""
+"""What dispatch decides and the shell does: structs, which are made faster than dataclasses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from api.live import Live
 from api.roster import Session
@@ -10,8 +10,7 @@ from wire.codec import Message
 from wire.messages import Cancel
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Hand a message to a worker's socket."""
 
     session: Session
@@ -19,33 +18,41 @@ class Send:
     payload: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(msgspec.Struct, frozen=True):
     """Publish a cancel; its truth went by ``Send``."""
 
     message: Cancel
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True):
     """The record has a new revision; ``urgent`` if somebody waits for it to be durable."""
 
     live: Live
     urgent: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Read(msgspec.Struct, frozen=True):
+    """Read the params of a call that waits from the store."""
+
+    num: int
+
+
+class Ended(msgspec.Struct, frozen=True):
     """The call is terminal: whoever waits for it gets its answer."""
 
     live: Live
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """The call's end is durable: it may leave memory."""
 
     live: Live
 
 
-Action = Send | Hint | Write | Ended | Settled
+class Emptied(msgspec.Struct, frozen=True):
+    """A node drains and nothing is left there, or its session is over."""
+
+    session: Session
+
+
+Action = Send | Hint | Write | Read | Ended | Settled | Emptied

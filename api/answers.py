@@ -8,8 +8,11 @@ import msgspec
 
 from api.moments import iso
 from api.roster import Gone, Session
+from wire.liveness import Pulse
 from wire.messages import Hello, WorkerHeartbeat
-from wire.models import Count, Function, Model, Number
+from wire.models import Call, Count, Function, Model, Number
+
+ProcessState = Literal["up", "silent", "draining", "gone", "refused"]
 
 
 class FunctionShown(Function, frozen=True, kw_only=True):
@@ -41,6 +44,19 @@ class WorkerShown(Model, frozen=True, kw_only=True):
     sandbox: Literal["docker", "process", "fake"]
     isolation: str
     last_seen: str
+    #: The release that it runs.
+    version: str
+    labels: dict[str, str] = {}
+    #: Attempts that are there: those that run, and those that wait there for a sandbox.
+    attempts: Count = 0
+    #: It drains, and nothing is left there: it may be stopped.
+    drained: bool = False
+    #: It was not heard of for a while: it is given nothing new until it is.
+    silent: bool = False
+    #: Slots that it grants, and that no call was given yet.
+    free: Count = 0
+    #: Why it grants fewer slots than it has free, in words; empty if it grants them all.
+    withheld: str = ""
     warm: dict[str, int] = {}
     #: Generic sandboxes that wait, by runtime.
     generic: dict[str, int] = {}
@@ -68,6 +84,27 @@ class Health(Model, frozen=True, kw_only=True):
     pid: Number
 
 
+class ProcessShown(Model, frozen=True, kw_only=True):
+    """A process of the installation and what it runs."""
+
+    process: Literal["api", "dbnode", "worker"]
+    name: str
+    #: Empty while it has not said so.
+    release: str
+    protocol: Count
+    #: A DB node may be silent, a worker draining, gone, or refused for its protocol version.
+    state: ProcessState
+    reason: str = ""
+
+
+class Versions(Model, frozen=True, kw_only=True):
+    """What the api runs, and every process that it knows."""
+
+    release: str
+    protocol: Count
+    processes: tuple[ProcessShown, ...]
+
+
 class Readiness(Model, frozen=True, kw_only=True):
     """Calls find a worker."""
 
@@ -89,6 +126,19 @@ class ErrorAnswer(Model, frozen=True, kw_only=True):
     error: ErrorShown
 
 
+class BatchLine(Model, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one line of a batch: its call, or why there is none."""
+
+    #: Of the line in the request, from 0; those without text count too.
+    index: Count
+    #: What POST /invokeFunction would have answered.
+    status: Number
+    call_num: Number | None = None
+    #: The record, if its end was waited for.
+    call: Call | None = None
+    error: ErrorShown | None = None
+
+
 def function(of: Function, call_count: int) -> FunctionShown:
     """Return a function as HTTP shows it."""
     return FunctionShown(**msgspec.structs.asdict(of), call_count=call_count)
@@ -97,7 +147,15 @@ def function(of: Function, call_count: int) -> FunctionShown:
 def worker(session: Session) -> WorkerShown:
     """Return a worker that is here."""
     state: Literal["up", "draining"] = "draining" if session.is_draining else "up"
-    return _worker(session.hello, session.heard_ms, state, session.heartbeat)
+    shown = _worker(session.hello, session.heard_ms, state, session.heartbeat)
+    return msgspec.structs.replace(
+        shown,
+        attempts=len(session.attempts),
+        drained=session.is_drained,
+        silent=session.pulse is Pulse.SILENT,
+        free=session.ledger.free,
+        withheld=session.heartbeat.withheld if session.heartbeat else "",
+    )
 
 
 def gone(one: Gone) -> WorkerShown:
@@ -121,6 +179,8 @@ def _worker(
         sandbox=hello.sandbox,
         isolation=hello.isolation,
         last_seen=iso(heard_ms),
+        version=hello.version,
+        labels=hello.labels,
         **_warmth(heartbeat),
     )
 

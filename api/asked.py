@@ -58,6 +58,8 @@ class Route:
     json: type[Model] | None = None
     form: type[Model] | None = None
     needs_module: bool = False
+    #: A body without end: a JSON object a line, each like this.
+    lines: type[Model] | None = None
     headers: tuple[str, ...] = ()
     #: Beside those that every route may answer.
     errors: tuple[type[SkepError], ...] = ()
@@ -66,6 +68,11 @@ class Route:
     #: What follows ``curl`` in an example, beside the address.
     example: str = ""
     example_path: str = ""
+
+    @property
+    def bodies(self) -> list[type[Model]]:
+        """Return the models of what it may be sent."""
+        return [model for model in (self.json, self.form, self.lines) if model is not None]
 
     @property
     def operation(self) -> str:

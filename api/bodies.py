@@ -14,16 +14,22 @@ from msgspec import UNSET, Meta, UnsetType
 from wire import images
 from wire.errors import BadRequest
 from wire.models import (
+    DEFAULT_PORT,
     NAME_PATTERN,
     AgentName,
+    Concurrency,
     Count,
     Function,
+    Key,
     MaxWait,
     Model,
     Name,
     Number,
     Package,
+    PolicyName,
+    Port,
     Runtime,
+    Strict,
     Timeout,
     no_params,
 )
@@ -48,7 +54,7 @@ _AGENTS: Final = {
 }
 
 
-class RegisterRuntime(Model, frozen=True, kw_only=True):
+class RegisterRuntime(Strict, frozen=True, kw_only=True):
     """POST /registerRuntime."""
 
     #: What reading checks beyond the fields, as JSON Schema.
@@ -93,7 +99,7 @@ class RegisterRuntime(Model, frozen=True, kw_only=True):
         )
 
 
-class FunctionSettings(Model, frozen=True, kw_only=True):
+class FunctionSettings(Strict, frozen=True, kw_only=True):
     """The text fields, or JSON keys, of POST /registerFunction beside ``module``.
 
     ``entry`` (a handler) and ``run`` (a command) exclude each other.
@@ -125,11 +131,22 @@ class FunctionSettings(Model, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    baked_image: (
+        Annotated[Said, _says("made by skep function build; used if preload is image")] | None
+    ) = None
     min_warm: Annotated[Count, _says("sandboxes kept ready, at least")] | None = None
     max_warm: Annotated[Count, _says("sandboxes kept ready, at most")] | None = None
     idle: Annotated[float, Meta(ge=0), _says("seconds that one may wait unused")] | None = None
     max_concurrency: Annotated[Number, _says("calls that run at once, at most")] | None = None
+    concurrency: Annotated[Concurrency, _says("calls at once in one sandbox; of http")] = 1
+    port: Annotated[Port, _says("where its server listens; of http")] = DEFAULT_PORT
     max_wait: Annotated[MaxWait, _says("seconds until a call must have started")] = 600.0
+    policy: (
+        Annotated[PolicyName, _says("which node gets a call; null: as the api does it")] | None
+    ) = None
+    requires: Annotated[
+        dict[str, str], _says("labels that a node must have; in a form as JSON")
+    ] = {}
     description: Annotated[str, _says("for people")] = ""
 
     def function(
@@ -153,11 +170,27 @@ SETTINGS: Final = frozenset(
 )
 
 
-#: Those that a function has which is an image: it has no code to load, or to keep loaded.
+#: Those of a server.
+HTTP_SETTINGS: Final = ("concurrency", "port")
+#: Those that an agent is told.
+AGENT_SETTINGS: Final = ("entry", "isolation")
+#: Those of what stays after a call, which an image does only as a server.
+WARM_SETTINGS: Final = ("min_warm", "max_warm", "idle")
+#: Those that a function has which is an image: it has no code to load.
 IMAGE_SETTINGS: Final = (
     "timeout", "memory", "cpu", "env", "network", "idempotent", "retries", "max_concurrency",
-    "max_wait", "description",
+    "max_wait", "policy", "requires", "description", *HTTP_SETTINGS, *WARM_SETTINGS,
 )  # fmt: skip
+
+
+#: What a function is that has no code.
+ImageName = Annotated[Said, _says("its name, as docker run takes it")]
+
+
+def shown(name: str) -> str:
+    """Return a field as it is spelled outside."""
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
 
 
 def _image_model() -> type[Model]:
@@ -166,12 +199,22 @@ def _image_model() -> type[Model]:
         for field in msgspec.structs.fields(FunctionSettings)
         if field.name in IMAGE_SETTINGS
     ]
-    image = Annotated[Said, _says("its name, as docker run takes it")]
+    contract = Annotated[
+        Literal["image", "http"],
+        _says("a call is: a run of the image with arguments, or a request to its server"),
+    ]
+    served = {"required": ["contract"], "properties": {"contract": {"const": "http"}}}
+    defaults = FunctionSettings()
+    names = (*HTTP_SETTINGS, *WARM_SETTINGS)
+    plain = {shown(name): {"const": getattr(defaults, name)} for name in names}
     made = msgspec.defstruct(
         "ImageFunction",
-        [("image", image), *fields],
-        bases=(Model,),
-        namespace={"__doc__": "POST /registerFunction/image/NAME: an image, and settings."},
+        [("image", ImageName), ("contract", contract, "image"), *fields],
+        bases=(Strict,),
+        namespace={
+            "__doc__": "POST /registerFunction/image/NAME: an image, and settings.",
+            "also": {"anyOf": [served, {"properties": plain}]},
+        },
         frozen=True,
         kw_only=True,
         module=__name__,
@@ -201,7 +244,27 @@ def image_function(body: Any, *, name: str, uuid: str, at: str) -> Function:
     )
 
 
-class InvokeFunction(Model, frozen=True, kw_only=True):
+def check_settings(function: Function, contract: str) -> None:
+    """Refuse what only a server could have, and of a server what only an agent does.
+
+    Raises:
+        BadRequest: it has it, and its contract is another.
+    """
+    hint = 'it is for servers: {"contract": "http"} of an image, or of a runtime'
+    names = HTTP_SETTINGS if function.image is None else (*HTTP_SETTINGS, *WARM_SETTINGS)
+    if contract == "http":
+        names, hint = AGENT_SETTINGS, "run says how its server is started"
+    defaults = FunctionSettings()
+    for name in names:
+        if getattr(function, name) != getattr(defaults, name):
+            raise BadRequest(
+                f"{shown(name)} makes no sense for {function.function_name!r}: "
+                f"its contract is {contract}",
+                hint=hint,
+            )
+
+
+class InvokeFunction(Strict, frozen=True, kw_only=True):
     """POST /invokeFunction. The params stay the bytes that they came as."""
 
     func_name: Name
@@ -213,16 +276,30 @@ class InvokeFunction(Model, frozen=True, kw_only=True):
     revision: Annotated[Number, _says("null: the newest")] | None = None
 
 
+class InvokeLine(InvokeFunction, frozen=True, kw_only=True):
+    """A line of POST /invokeFunctions."""
+
+    idempotency_key: Annotated[Key, _says("the same key is the same call")] | None = None
+
+    def body(self) -> InvokeFunction:
+        """Return the call as POST /invokeFunction would have got it."""
+        fields = InvokeFunction.__struct_fields__
+        return InvokeFunction(**{name: getattr(self, name) for name in fields})
+
+
 def _patch_model() -> type[Model]:
-    """Return the settings of a function as a merge patch: each may be absent, or null."""
+    """Return a function as a merge patch: each setting may be absent, or null.
+
+    The image of one that is an image may be another, but not null: there is no default.
+    """
     fields: list[Any] = [
         (field.name, field.type | None | UnsetType, UNSET)
         for field in msgspec.structs.fields(FunctionSettings)
     ]
     made = msgspec.defstruct(
         "FunctionPatch",
-        fields,
-        bases=(Model,),
+        [("image", ImageName | UnsetType, UNSET), *fields],
+        bases=(Strict,),
         namespace={
             "__doc__": "PATCH /functions/NAME: what is absent stays; null is the default.",
             "also": FunctionSettings.also,

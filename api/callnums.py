@@ -38,7 +38,7 @@ class Numbers:
         Raises:
             StoreUnavailable: the DB node leases none in time.
         """
-        while (num := self._leases.take()) is None:
+        while (num := self.next()) is None:
             # Each time: the block that came may have gone to those who waited before.
             self._taken.set()
             self._arrived.clear()
@@ -50,7 +50,13 @@ class Numbers:
                     "the DB node gives no call numbers",
                     hint="is skep-dbnode running? Try again in a moment",
                 ) from None
-        self._taken.set()
+        return num
+
+    def next(self) -> int | None:
+        """Return the next call number if one is in stock, as it mostly is."""
+        num = self._leases.take()
+        if num is not None and self._leases.runs_low:
+            self._taken.set()
         return num
 
     async def run(self) -> None:

@@ -6,9 +6,12 @@ move, and collects the actions for the shell.
 
 from __future__ import annotations
 
-from api.actions import Action, Ended, Send, Settled, Write
+from collections import Counter
+
+from api.actions import Action, Ended, Read, Send, Settled, Write
 from api.agenda import Agenda
-from api.backlog import Backlog
+from api.backlog import SMALL_BYTES, Backlog
+from api.fleet import Fleet
 from api.live import Live
 from api.phase import Phase
 from api.policy import Choice
@@ -27,6 +30,7 @@ class Desk:
         self.api = api
         self.epoch = epoch
         self.roster = roster
+        self.fleet = Fleet(roster)
         self.backlog = backlog
         self.agenda = Agenda()
         self.tally = Tally()
@@ -34,6 +38,8 @@ class Desk:
         self.calls: dict[int, Live] = {}
         #: Those that may run on a node whose session is lost, or are not judged yet.
         self.adrift: dict[int, Live] = {}
+        #: Of functions with a ``maxConcurrency``: the calls that run, or may.
+        self._running: Counter[tuple[str, str]] = Counter()
         #: Results that are acknowledged when the call's newest record is durable.
         self._receipts: dict[int, list[tuple[Session, int]]] = {}
         self._out: list[Action] = []
@@ -64,12 +70,63 @@ class Desk:
     def queue(self, live: Live, *, front: bool = False) -> None:
         """Let a call wait for a credit, at most until its deadline."""
         live.phase = Phase.QUEUED
-        self.backlog.push(live.key, live.num, len(live.params), front=front)
-        self.agenda.set(live.num, live.deadline)
+        key, num, size = live.key, live.num, live.params_size
+        if not front and self.backlog.has_away(key):
+            # Behind calls that are to be read first, it would only take their place.
+            self.put_away(live)
+        if live.away is None:
+            self.backlog.push(key, num, size, front=front, stored=live.is_stored)
+            self.relieve()
+        else:
+            self.backlog.push_away(key, num, size, front=front)
+        self.agenda.set(num, live.deadline)
+
+    def put_away(self, live: Live) -> None:
+        """Leave the params of a call that will not run at once to the store, if it has them."""
+        if live.is_stored and live.params_size > SMALL_BYTES:
+            live.leave_params()
+
+    def relieve(self) -> None:
+        """Leave to the store what waits beyond the memory for it."""
+        for num in self.backlog.overflow():
+            self.calls[num].leave_params()
+
+    def read(self, key: str) -> None:
+        """Have the params of a key's first call read, for its turn has come."""
+        num = self.backlog.read_head(key)
+        if num is not None:
+            live = self.calls[num]
+            if live.blocked in (None, Blocked.TURN):
+                live.blocked = Blocked.STORE
+            self.add(Read(num))
+
+    def read_ahead(self) -> None:
+        """Have params read that will be wanted soon, as there is room."""
+        for num in self.backlog.read_ahead():
+            self.add(Read(num))
+
+    def is_full(self, live: Live) -> bool:
+        """Return whether as many calls of its function run as may."""
+        function = live.spec.function
+        limit = function.max_concurrency
+        name = function.project, function.function_name
+        return limit is not None and self._running[name] >= limit
+
+    def count(self, live: Live, *, runs: bool) -> None:
+        """A call runs from now on, or may, or surely does not any more."""
+        function = live.spec.function
+        if function.max_concurrency is None or live.is_counted is runs:
+            return
+        live.is_counted = runs
+        name = function.project, function.function_name
+        self._running[name] += 1 if runs else -1
+        if not self._running[name]:
+            del self._running[name]
 
     def assign(self, live: Live, session: Session, choice: Choice, now: float) -> None:
         """The next attempt of a call goes to this session."""
         self.backlog.remove(live.key, live.num)
+        self.count(live, runs=True)
         live.begin_try(session.hello.name, choice, now)
         live.session = session.number
         session.attempts[live.num] = None
@@ -86,11 +143,13 @@ class Desk:
             session.unprepare(live.key, live.num)
             if spend is not None:
                 session.ledger.release(spend)
+                self.fleet.granted(session, (live.key,))
         return session
 
     def requeue(self, live: Live, now: float, *, delay_s: float = 0.0) -> None:
         """Let a call wait again; the record forgets the node it may not be on any more."""
         self.unassign(live)
+        self.count(live, runs=False)
         self.adrift.pop(live.num, None)
         live.status, live.reason, live.started = Status.PENDING, None, None
         live.node_id = live.boot = None
@@ -98,6 +157,7 @@ class Desk:
         self.write(live, urgent=False)
         if delay_s:
             live.phase = Phase.QUEUED
+            self.put_away(live)
             live.retry_at = now + delay_s
             self.agenda.set(live.num, min(live.retry_at, live.deadline))
         else:
@@ -115,6 +175,7 @@ class Desk:
     def end(self, live: Live, status: Status, reason: Reason | None, now: float) -> None:
         """Give a call its one terminal state."""
         self.unassign(live)
+        self.count(live, runs=False)
         self.backlog.remove(live.key, live.num)
         self.agenda.clear(live.num)
         self.adrift.pop(live.num, None)
@@ -124,8 +185,11 @@ class Desk:
         if live.finished is None:
             live.finished = now
         self.tally.ended(live)
-        self.write(live, urgent=not live.sync)
-        self.add(Ended(live))
+        # Whoever waits is answered first; what he is told has the revision that is written.
+        at = len(self._out)
+        # Its worker keeps the result meanwhile; only who cancels waits for the record.
+        self.write(live, urgent=live.cancel is not None)
+        self._out.insert(at, Ended(live))
 
     def owe(self, live: Live, session: Session, number: int) -> None:
         """Acknowledge a result once the call's newest record is durable."""

@@ -14,6 +14,7 @@ from typing import Final
 from api import fates
 from api.actions import Action, Hint
 from api.backlog import Backlog
+from api.chooser import Chooser
 from api.desk import Desk
 from api.ledger import Way
 from api.live import Live
@@ -22,9 +23,10 @@ from api.placing import Placing
 from api.reunion import Policy, Reunion
 from api.roster import Roster, Session
 from api.tally import Tally
+from api.tending import Tending
 from api.tries import Blocked
 from wire.liveness import Pulse
-from wire.messages import Cancel, Credit, Hello, Outcome, Ready, Result, Returned
+from wire.messages import Cancel, Credit, Hello, Outcome, Progress, Ready, Result, Returned
 from wire.models import Fault, Logs, Reason, Status
 
 #: How long the store may take to make an acceptance durable.
@@ -48,10 +50,19 @@ class Output:
 class Dispatch:
     """All calls of this api that have not both ended and been recorded."""
 
-    def __init__(self, roster: Roster, backlog: Backlog, *, api: str, epoch: int) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        backlog: Backlog,
+        *,
+        api: str,
+        epoch: int,
+        chooser: Chooser | None = None,
+    ) -> None:
         self._desk = Desk(roster, backlog, api=api, epoch=epoch)
-        self._placing = Placing(self._desk)
+        self._placing = Placing(self._desk, chooser or Chooser())
         self._reunion = Reunion(self._desk)
+        self.nodes = Tending(self._desk, self._placing, self._reunion)
 
     def __repr__(self) -> str:
         return f"<Dispatch over {self._desk!r}>"
@@ -119,13 +130,30 @@ class Dispatch:
         elif live.phase is Phase.PERMITTED and live.durable_rev >= live.gate:
             session = self._desk.roster.sessions[live.session or 0]
             self._placing.start(live, session, now)
+        elif live.phase is Phase.QUEUED:
+            self._desk.backlog.loosen(live.key, num)
         elif live.phase is Phase.ENDED and live.durable_rev >= live.rev:
             self._desk.settle(live)
         return self._desk.take()
 
+    def came(self, num: int, params: bytes | None, now: float) -> list[Action]:
+        """The params of a call that waits were read; None: the store has them no more."""
+        live, desk = self.calls.get(num), self._desk
+        if live is None or not desk.backlog.is_away(live.key, num):
+            return []
+        if params is None:
+            desk.end(live, Status.FAILED, fates.NO_PARAMS, now)
+        else:
+            live.take_params(params)
+            desk.backlog.came(live.key, num)
+            desk.relieve()
+        self._placing.pump(now)
+        return desk.take()
+
     def recover(self, live: Live) -> None:
         """Take an unfinished call of an earlier life; it is judged later."""
         self.calls[live.num] = self.adrift[live.num] = live
+        self._desk.count(live, runs=live.node_id is not None)
 
     def judge(self, policy: Policy, now: float) -> list[Action]:
         """Decide about the calls of an earlier life: their nodes had their time."""
@@ -151,19 +179,11 @@ class Dispatch:
 
     def pulse(self, session: Session, pulse: Pulse, now: float) -> list[Action]:
         """Note how alive a session is; one that speaks again gets work again."""
-        woke = pulse is Pulse.ALIVE and session.pulse is not Pulse.ALIVE
-        session.pulse = pulse
-        if woke:
-            self._placing.pump(now)
-        return self._desk.take()
+        return self.nodes.pulse(session, pulse, now)
 
     def credit(self, session: Session, credit: Credit, now: float) -> list[Action]:
         """Spend what a worker grants: first on what it prepares, then on the queue."""
-        session.credited = True
-        session.saw(credit.received)
-        session.ledger.grant(credit.seen, credit.free, credit.warm)
-        if session.takes_work:
-            self._placing.bind_late(session, now)
+        self._grant(session, credit, now)
         self._placing.pump(now)
         return self._desk.take()
 
@@ -174,6 +194,12 @@ class Dispatch:
             self._placing.permit(live, session, Way.READY, now)
         return self._desk.take()
 
+    def progress(self, session: Session, progress: Progress) -> None:
+        """A PREPAREd attempt waits for something that takes long."""
+        live = self._there(session, progress.call, progress.attempt, Phase.PREPARED)
+        if live is not None:
+            live.tries[-1].waits_for = progress.text
+
     def returned(self, session: Session, returned: Returned, now: float) -> list[Action]:
         """An attempt will never begin there."""
         sent = (Phase.PREPARED, Phase.PERMITTED, Phase.STARTED)
@@ -183,7 +209,7 @@ class Dispatch:
         live.returns += 1
         if returned.fault is Fault.NODE:
             live.faults += 1
-            live.avoid.add(session.hello.node_id)
+            live.avoid |= {session.hello.node_id}
             live.tries[-1].failed = True
         if returned.log:
             live.logs = Logs(stderr=returned.log)
@@ -200,15 +226,10 @@ class Dispatch:
         live, outcome = self.calls.get(result.call), result.outcome
         if live is None or outcome is None:
             self._desk.acknowledge(session, result.number)
-            return self._desk.take()
-        if self._is_its_end(live, session, result.attempt):
-            self._finish(live, outcome, output, now)
         else:
-            self._note_late(live, result.attempt, outcome, now)
-        if live.phase is Phase.ENDED:
-            self._desk.owe(live, session, result.number)
-        else:
-            self._desk.acknowledge(session, result.number)
+            self._take_end(live, session, result, outcome, output, now)
+        if result.credit is not None:
+            self._grant(session, result.credit, now)
         self._placing.pump(now)
         return self._desk.take()
 
@@ -236,9 +257,9 @@ class Dispatch:
         elif live.phase is Phase.QUEUED and now < live.deadline:
             desk.queue(live, front=True)
         elif live.phase is not Phase.STARTED:
-            reason = fates.never_started(live)
-            self._withdraw(live, reason)
-            desk.end(live, Status.TIMEOUT, reason, now)
+            self._withdraw(live, fates.never_started(live))
+            end = fates.of_deadline(live)
+            desk.end(live, end.status, end.reason, now)
 
     def _admit(self, live: Live, now: float) -> None:
         live.phase = Phase.QUEUED
@@ -263,16 +284,48 @@ class Dispatch:
             )
             self._desk.send(session, cancel)
 
+    def _grant(self, session: Session, credit: Credit, now: float) -> None:
+        session.credited = True
+        session.saw(credit.received)
+        session.ledger.grant(credit.seen, credit.free, credit.warm)
+        self._desk.fleet.granted(session, (warm.key for warm in credit.warm))
+        if session.takes_work:
+            self._placing.bind_late(session, now)
+
+    def _take_end(
+        self,
+        live: Live,
+        session: Session,
+        result: Result,
+        outcome: Outcome,
+        output: Output,
+        now: float,
+    ) -> None:
+        if self._is_its_end(live, session, result.attempt):
+            self._finish(live, outcome, output, now)
+        else:
+            self._note_late(live, result.attempt, outcome, now)
+        if live.phase is Phase.ENDED:
+            self._desk.owe(live, session, result.number)
+        else:
+            self._desk.acknowledge(session, result.number)
+
     def _finish(self, live: Live, outcome: Outcome, output: Output, now: float) -> None:
         reason = outcome.reason
         if outcome.status is Status.LOST and reason is not None and live.may_repeat:
             live.tries[-1].take(outcome)
             self._reunion.died(live, reason, now)
             return
+        if outcome.status is not Status.DONE:
+            fate = fates.of_failure(live, outcome, now)
+            if isinstance(fate, fates.Again):
+                live.tries[-1].take(outcome)
+                self._desk.end_try(live, outcome.status, reason, now)
+                self._desk.requeue(live, now, delay_s=fate.delay_s)
+                return
+            reason = fate.reason
         live.take_outcome(outcome, now)
         live.take_output(output.result, output.stdout, output.stderr)
-        if outcome.status is Status.CANCELLED and live.cancel is not None:
-            reason = live.cancel
         self._desk.end(live, outcome.status, reason, now)
 
     def _note_late(self, live: Live, attempt: int, outcome: Outcome, now: float) -> None:

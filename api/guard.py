@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from api.meter import Meter
+from api.meter import NO_ROUTE, Meter
 from api.settings import Settings
 from wire.errors import BadRequest, Forbidden, QueueFull, SkepError, Unauthorized
 from wire.hosts import hostname, is_loopback
@@ -36,6 +36,7 @@ STATUS: Final = {
     "unknown_runtime": 404,
     "unknown_function": 404,
     "unknown_call": 404,
+    "unknown_worker": 404,
     "stalled": 408,
     "conflict": 409,
     "too_large": 413,
@@ -55,6 +56,8 @@ _BROKEN: Final = (
     HttpProcessingError,
     asyncio.IncompleteReadError,
 )
+#: Of every JSON answer; given as it is, it need not be put together each time.
+JSON_HEADERS: Final = {"Content-Type": "application/json"}
 _SAFE: Final = ("GET", "HEAD")
 _ALLOWED: Final = (
     "Authorization, Content-Type, Idempotency-Key, Prefer, traceparent, tracestate"
@@ -76,7 +79,7 @@ def answer(error: SkepError) -> web.Response:
 
 def json_response(value: Any, status: int = 200) -> web.Response:
     """Return a JSON answer."""
-    return web.Response(body=to_json(value), status=status, content_type="application/json")
+    return web.Response(body=to_json(value), status=status, headers=JSON_HEADERS)
 
 
 class Guard:
@@ -96,7 +99,7 @@ class Guard:
         self._settings = settings
         self._paths = paths
         self._open = is_open
-        self._meter = meter or Meter()
+        self.meter = meter or Meter()
         self._token = f"Bearer {settings.token}".encode()
 
     def __repr__(self) -> str:
@@ -109,7 +112,8 @@ class Guard:
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
             begun = time.perf_counter()
             response = await self._respond(request, handler)
-            self._meter.answered(request, response.status, time.perf_counter() - begun)
+            took_s = time.perf_counter() - begun
+            self.meter.answered(_route(request), request.method, response.status, took_s)
             origin = request.headers.get("Origin")
             if origin is not None and origin in self._settings.cors_origins:
                 response.headers["Access-Control-Allow-Origin"] = origin
@@ -127,8 +131,7 @@ class Guard:
             self._check_token(request)
             return await handler(request)
         except SkepError as error:
-            self._meter.refusals[error.code] += 1
-            return answer(error)
+            return self.refused(request.method, request.path, error)
         except web.HTTPException as error:
             return self._shaped(request, error)
         except _BROKEN as error:
@@ -137,12 +140,23 @@ class Guard:
         except ConnectionError:
             # The client is gone; there is nobody to answer.
             raise
-        except Exception:
-            log.exception("%s %s failed", request.method, request.path)
-            self._meter.refusals[SkepError.code] += 1
-            return answer(
-                SkepError("the api failed; its log says how", hint="this is a bug: report it")
+        except Exception as error:
+            return self.refused(request.method, request.path, error)
+
+    def lets_in(self, host: str, authorization: str) -> bool:
+        """Return whether a request that names no site it comes from may be answered."""
+        is_here = not self._settings.is_local or is_loopback(hostname(host))
+        return is_here and (not self._settings.token or self._is_token(authorization))
+
+    def refused(self, method: str, path: str, error: Exception) -> web.Response:
+        """Count what went wrong, and return how that is answered."""
+        if not isinstance(error, SkepError):
+            log.error("%s %s failed", method, path, exc_info=error)
+            error = SkepError(
+                "the api failed; its log says how", hint="this is a bug: report it"
             )
+        self.meter.refusals[error.code] += 1
+        return answer(error)
 
     def _check_place(self, request: web.Request) -> None:
         """Refuse what another site's page may have sent."""
@@ -176,11 +190,14 @@ class Guard:
         if not self._settings.token or request.path in self._open:
             return
         given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(errors="replace"), self._token):
+        if not self._is_token(given):
             raise Unauthorized(
                 "a token is needed" if not given else "the token is wrong",
                 hint="send it as Authorization: Bearer TOKEN",
             )
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(errors="replace"), self._token)
 
     def _shaped(self, request: web.Request, error: web.HTTPException) -> web.Response:
         """Return what aiohttp itself refuses (no such path or method) in the one shape."""
@@ -191,6 +208,12 @@ class Guard:
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+
+
+def _route(request: web.Request) -> str:
+    """Return the pattern of its path: never what a client wrote."""
+    resource = request.match_info.route.resource
+    return NO_ROUTE if resource is None else resource.canonical
 
 
 def _options(request: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ is not open is answered WHO; garbage is counted and dropped, and the loop goes o
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -23,10 +24,11 @@ from api.preparing import Preparing
 from api.revival import remember
 from api.roster import Roster, Session
 from api.store import boot_time
-from wire import codec
+from api.strangers import Strangers
+from wire import codec, releases
 from wire.codec import Message
 from wire.counting import Drops
-from wire.errors import ProtocolError, SkepError
+from wire.errors import ProtocolError, SkepError, WrongVersion
 from wire.liveness import Liveness, Pulse
 from wire.messages import (
     FROM_WORKER,
@@ -40,7 +42,9 @@ from wire.messages import (
     Credit,
     Fetch,
     Hello,
+    Progress,
     Ready,
+    Recorded,
     Refuse,
     Result,
     Returned,
@@ -50,6 +54,7 @@ from wire.messages import (
 )
 from wire.messages import Catalogue as CatalogueMessage
 from wire.models import Reason, Status
+from wire.process import release
 from wire.sockets import Link, bind, open_socket, remove_file
 
 log = logging.getLogger(__name__)
@@ -93,7 +98,9 @@ class Hub:
         self._perform = perform
         self._adopt = adopt
         self._liveness: Liveness[int] = Liveness()
+        self._recorded: dict[int, tuple[bytes, Recorded]] = {}
         self.drops = Drops()
+        self.strangers = Strangers()
         router = open_socket(context, zmq.ROUTER)
         self._pub = open_socket(context, zmq.PUB)
         self._pub.set(zmq.SNDHWM, MAX_HINTS)
@@ -107,6 +114,7 @@ class Hub:
             Credit: self._credit,
             WorkerHeartbeat: self._heartbeat,
             Ready: self._ready,
+            Progress: self._progress,
             Returned: self._returned,
             Result: self._result,
             Fetch: self._fetch,
@@ -121,7 +129,21 @@ class Hub:
 
     def send(self, session: Session, message: Message, payload: bytes = b"") -> None:
         """Hand a message to a session's worker; bytes were counted by who decided it."""
-        self._link.send((session.route, *codec.encode(message, payload)))
+        if isinstance(message, Recorded):
+            self._record_soon(session, message)
+        else:
+            self._link.send((session.route, *codec.encode(message, payload)))
+
+    def _record_soon(self, session: Session, message: Recorded) -> None:
+        """Tell only the highest number of all that one batch of records made durable."""
+        if not self._recorded:
+            asyncio.get_running_loop().call_soon(self._tell_recorded)
+        self._recorded[session.number] = session.route, message
+
+    def _tell_recorded(self) -> None:
+        recorded, self._recorded = self._recorded, {}
+        for route, message in recorded.values():
+            self._link.send((route, *codec.encode(message)))
 
     def publish(self, message: CatalogueMessage | Cancel) -> None:
         """Give every worker a hint."""
@@ -156,8 +178,11 @@ class Hub:
         route = frames[0]
         try:
             message, payload = FROM_WORKER.decode(frames[1:])
+        except WrongVersion:
+            self._estrange(route, frames[1:])
+            return
         except ProtocolError as error:
-            self._reject(route, frames[1], error)
+            self._reject(error)
             return
         if isinstance(message, Hello):
             self._hello(route, message)
@@ -172,15 +197,26 @@ class Hub:
         try:
             self._handlers[type(message)](session, message, payload)
         except ProtocolError as error:
-            self._reject(route, frames[1], error)
+            self._reject(error)
         if session.received_bytes - session.told_bytes >= TELL_BYTES:
             self._tell(session)
 
-    def _reject(self, route: bytes, head: bytes, error: ProtocolError) -> None:
+    def _reject(self, error: ProtocolError) -> None:
         self.drops.garbage += 1
         log.warning("dropped a message: %s", error)
-        if head[:1] == bytes((codec.MAGIC,)) and head[1:2] != bytes((codec.VERSION,)):
-            self._refuse(route, error)
+
+    def _estrange(self, route: bytes, frames: list[bytes]) -> None:
+        """Refuse one that speaks another protocol version; it asks again every few seconds."""
+        self.drops.garbage += 1
+        who = releases.stranger(frames, Hello)
+        if who is None:
+            return
+        theirs = releases.named("worker", who.name, who.release)
+        ours = releases.named("api", "", release())
+        error = releases.refusal(theirs, who.protocol, ours)
+        self._refuse(route, error)
+        if self.strangers.heard(who, error.message, time.time_ns() // 1_000_000):
+            log.warning("refused: %s (%s)", error.message, error.hint)
 
     def _refuse(self, route: bytes, error: SkepError) -> None:
         refuse = Refuse(code=error.code, message=error.message, hint=error.hint)
@@ -194,6 +230,10 @@ class Hub:
             log.warning("refused worker %s: %s", hello.name, error)
             self._refuse(route, error)
             return
+        if self._roster.is_outdated(hello):
+            log.info("an older HELLO of worker %s came late", hello.name)
+            return
+        self.strangers.joined(hello.name)
         before = self._roster.same_node(hello.node_id)
         place = (self._catalogue.epoch, self._catalogue.seq)
         now = boot_time()
@@ -211,14 +251,14 @@ class Hub:
         self._courier.moved(session)
 
     def _heartbeat(self, session: Session, heartbeat: WorkerHeartbeat, _: bytes) -> None:
-        session.heartbeat = heartbeat
-        session.saw(heartbeat.received)
+        self._perform(self._dispatch.nodes.beat(session, heartbeat, boot_time()))
         self._courier.moved(session)
-        if session.pulse is not Pulse.ALIVE:
-            self._perform(self._dispatch.pulse(session, Pulse.ALIVE, boot_time()))
 
     def _ready(self, session: Session, ready: Ready, _: bytes) -> None:
         self._perform(self._dispatch.ready(session, ready, boot_time()))
+
+    def _progress(self, session: Session, progress: Progress, _: bytes) -> None:
+        self._dispatch.progress(session, progress)
 
     def _returned(self, session: Session, returned: Returned, _: bytes) -> None:
         self._perform(self._dispatch.returned(session, returned, boot_time()))
@@ -240,6 +280,8 @@ class Hub:
             if live is not None and result.record:
                 remember(live, result.attempt, result.record)
             self._perform(self._dispatch.result(session, result, output, boot_time()))
+        if result.credit is not None:
+            self._courier.moved(session)
 
     def _fetch(self, session: Session, fetch: Fetch, _: bytes) -> None:
         self._courier.fetch(session, fetch)

@@ -31,6 +31,11 @@ class Leases:
         """Return how many numbers can be given out."""
         return sum(len(block) for block in self._blocks)
 
+    @property
+    def runs_low(self) -> bool:
+        """Return whether another block is to be asked for soon."""
+        return not self._asked and self.left <= self._count // 4
+
     def take(self) -> int | None:
         """Return the next number; None when a new block has to come first."""
         if not self._blocks:
@@ -42,7 +47,7 @@ class Leases:
 
     def wanted(self, now: float) -> int | None:
         """Return how many numbers to lease now; None while enough are left or asked for."""
-        if self._asked or self.left > self._count // 4:
+        if not self.runs_low:
             return None
         if self._leased_at:
             fast = now - self._leased_at < FAST_S

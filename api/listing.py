@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from api.live import Live
 from wire.models import Call
 from wire.records import CallsListed, ListCalls
 
+C = TypeVar("C")
+
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[C]):
     """At most ``limit`` calls in order; ``next`` is the ``after`` of the page behind it."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[C, ...]
     next: int | None
 
 
-def merge(query: ListCalls, stored: CallsListed, living: Iterable[Call]) -> Page:
+def merge(query: ListCalls, stored: CallsListed, living: Iterable[Live]) -> Page[Call | Live]:
     """Lay living calls over a stored page: newer ones replace, others take their place."""
     sign = 1 if query.order == "asc" else -1
-    found = {call.call_num: call for call in stored.calls}
+    found: dict[int, Call | Live] = {call.call_num: call for call in stored.calls}
     last = stored.calls[-1].call_num * sign if stored.calls and stored.more else None
-    for call in living:
-        place = call.call_num * sign
+    for live in living:
+        place = live.num * sign
         # What lies beyond a full page belongs to the next one.
         if not (_is_after(query, place, sign) and (last is None or place <= last)):
             continue
-        if _matches(query, call):
-            found[call.call_num] = call
+        if _matches(query, live):
+            found[live.num] = live
         else:
-            found.pop(call.call_num, None)
-    calls = sorted(found.values(), key=lambda call: call.call_num * sign)
-    page = tuple(calls[: query.limit])
-    if len(calls) > query.limit:
-        return Page(page, page[-1].call_num)
+            found.pop(live.num, None)
+    places = heapq.nsmallest(query.limit, (num * sign for num in found))
+    page = tuple(found[place * sign] for place in places)
+    if len(found) > query.limit:
+        return Page(page, places[-1] * sign)
     return Page(page, None if last is None else last * sign)
 
 
@@ -42,5 +47,6 @@ def _is_after(query: ListCalls, place: int, sign: int) -> bool:
     return query.after is None or place > query.after * sign
 
 
-def _matches(query: ListCalls, call: Call) -> bool:
-    return query.status in (None, call.status) and query.function in (None, call.func_name)
+def _matches(query: ListCalls, live: Live) -> bool:
+    name = live.spec.function.function_name
+    return query.status in (None, live.status) and query.function in (None, name)

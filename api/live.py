@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from api import telling
-from api.ledger import Spend
+from api.ledger import Spend, Way
 from api.moments import iso
 from api.phase import Phase
 from api.policy import Choice
@@ -55,6 +55,8 @@ class Live:
     #: What its client calls the request, and a digest of that; None: nothing.
     idempotency_key: str | None = None
     idempotency_digest: str | None = None
+    #: The bytes of params that are in the store alone; None: ``params`` are the params.
+    away: int | None = None
     phase: Phase = Phase.ACCEPTING
     rev: int = 0
     #: The newest revision that the store holds durably.
@@ -71,6 +73,8 @@ class Live:
     #: The revision that has to be durable before START goes out.
     gate: int = 0
     retry_at: float = 0.0
+    #: Whether it counts against the ``maxConcurrency`` of its function.
+    is_counted: bool = False
     #: Why a cancel was asked for.
     cancel: Reason | None = None
     #: How often a node failed to make a sandbox, a started attempt died, a START came back.
@@ -78,7 +82,7 @@ class Live:
     deaths: int = 0
     returns: int = 0
     #: Nodes (ids) that failed to make a sandbox for it.
-    avoid: set[str] = field(default_factory=set)
+    avoid: frozenset[str] = frozenset()
     #: When it might first be sent, when it last began to wait for that, and what for.
     admitted: float | None = None
     queued: float | None = None
@@ -96,11 +100,18 @@ class Live:
     omitted: int = 0
     logs: Logs | None = None
     #: What an earlier life of the api had measured.
-    told_stages: dict[str, float] = field(default_factory=dict)
+    told_stages: dict[str, float] | None = None
     #: What the record of an ended call explains, as of a revision.
     _kept: tuple[int, tuple[Attempt, ...], dict[str, float]] | None = None
     #: The caller's trace, passed on to the function.
     trace: Trace = NO_TRACE
+    #: The revision key that warm sandboxes are counted under.
+    key: str = field(init=False)
+    #: The public record of an ended call, as of a revision: it is asked for twice at least.
+    _ended: tuple[int, Call] | None = None
+
+    def __post_init__(self) -> None:
+        self.key = self.spec.key
 
     def __repr__(self) -> str:
         return f"<Live {self.num} {self.phase.value} {self.status} attempt {self.attempt}>"
@@ -119,11 +130,6 @@ class Live:
         )
 
     @property
-    def key(self) -> str:
-        """Return the revision key that warm sandboxes are counted under."""
-        return self.spec.key
-
-    @property
     def deadline(self) -> float:
         """Return the latest moment for START."""
         return self.accepted + self.max_wait_ms / 1000
@@ -134,15 +140,45 @@ class Live:
         return self.spec.function.may_repeat
 
     @property
+    def failures(self) -> int:
+        """Return how many attempts before the current one failed, or ran for too long."""
+        return sum(one.status in (Status.FAILED, Status.TIMEOUT) for one in self.tries)
+
+    @property
     def needs_gate(self) -> bool:
         """Return whether each START has to be durable before it is sent."""
         return not (self.sync or self.may_repeat)
+
+    @property
+    def params_size(self) -> int:
+        """Return the bytes of its params, wherever they are."""
+        return len(self.params) if self.away is None else self.away
+
+    @property
+    def is_stored(self) -> bool:
+        """Return whether the store has a record of it, and so its params."""
+        return self.durable_rev > 0
+
+    def leave_params(self) -> None:
+        """Let go of the params: the store has them, and they are read before it runs."""
+        if self.away is None:
+            self.away, self.params = len(self.params), b""
+
+    def take_params(self, params: bytes) -> None:
+        """Have the params again."""
+        self.params, self.away = params, None
 
     @property
     def size(self) -> int:
         """Return about how many bytes the record takes."""
         logs = len(self.logs.stdout) + len(self.logs.stderr) if self.logs else 0
         return 1024 + len(self.params) + len(self.result) + logs
+
+    @property
+    def was_ahead(self) -> bool:
+        """Return whether its last attempt was put behind a call that ran."""
+        choice = self.tries[-1].choice if self.tries else None
+        return choice is not None and choice.way is Way.AHEAD and not choice.beside
 
     def begin_try(self, node: str, choice: Choice, now: float) -> None:
         """The next attempt goes to this node."""
@@ -182,13 +218,23 @@ class Live:
         )
 
     def call(self, params: msgspec.Raw | None = None, *, brief: bool = False) -> Call:
-        """Return the public record as it stands; a ``brief`` one does not explain itself."""
+        """Return the public record as it stands; a ``brief`` one does not explain itself.
+
+        ``params`` are to be said of a call whose own are away.
+        """
+        if params is not None or brief or self.phase is not Phase.ENDED:
+            return self._call(params, brief=brief)
+        if self._ended is None or self._ended[0] != self.rev:
+            self._ended = self.rev, self._call(None, brief=False)
+        return self._ended[1]
+
+    def _call(self, params: msgspec.Raw | None, *, brief: bool) -> Call:
         function = self.spec.function
         took_ms = self.duration_ms
         attempts, stages = self._brief() if brief else self._explained()
         return Call(
             func_name=function.function_name,
-            params=msgspec.Raw(self.params) if params is None else params,
+            params=self._raw_params() if params is None else params,
             call_num=self.num,
             status=self.status,
             result=self.result,
@@ -247,6 +293,9 @@ class Live:
         """Return the record as START carries it: JSON, without the params."""
         return to_json(self.record(api, epoch, NO_PARAMS, brief=True))
 
+    def _raw_params(self) -> msgspec.Raw:
+        return NO_PARAMS if self.away is not None else msgspec.Raw(self.params)
+
     def _at(self, moment: float | None) -> str | None:
         if moment is None:
             return None
@@ -285,7 +334,7 @@ class Live:
         """Return what the time went to, in ms: disjoint, and no more than the whole."""
         left = self.finished if self.dispatched is None else self.dispatched
         taken = {"store": ms(self.accepted, self.admitted), "queued": ms(self.admitted, left)}
-        taken |= self.told_stages
+        taken |= self.told_stages or {}
         if self.tries:
             last = self.tries[-1]
             taken["store"] += ms(last.permitted, last.sent)

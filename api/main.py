@@ -20,6 +20,7 @@ from api.web import Web
 from wire.errors import SkepError
 from wire.listening import listen
 from wire.logs import FORMATS, LEVELS
+from wire.models import POLICIES
 from wire.process import Started, refuse, release, run
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,12 @@ _DEFAULTS = Limits()
     default="requeue",
     type=click.Choice(["requeue", "fail", "keep"]),
     help="What becomes of calls that an earlier life left unfinished.",
+)
+@click.option(
+    "--policy",
+    default="warm-first",
+    type=click.Choice(POLICIES),
+    help="Which node gets a call, of functions that do not say it themselves.",
 )
 @click.option("--token", default="", show_default=False, help="Bearer token that is asked for.")
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback without a token.")
@@ -98,6 +105,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         pub_bind=options["pub_bind"],
         name=options["name"],
         unfinished=unfinished,
+        policy=options["policy"],
         token=options["token"],
         insecure=options["insecure"],
         cors_origins=options["cors_origin"],
@@ -124,7 +132,8 @@ async def serve(settings: Settings, started: Started, stop: asyncio.Event) -> No
         service = await _opened(settings, context, store, stop)
         if service is None:
             return
-        runner = Runner(Web(service).application(), settings.upload_stall_s)
+        web = Web(service)
+        runner = Runner(web.application(), settings.upload_stall_s, web.express)
         try:
             url = await listen(runner, settings.host, settings.port, option="--port")
             log.info("serving %s, workers at %s", url, service.hub.workers_endpoint)

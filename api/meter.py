@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Final
 
-from aiohttp import web
-
 from wire.counting import Buckets
 
 #: Stands for a path that is none of ours.
@@ -28,10 +26,9 @@ class Meter:
     def __repr__(self) -> str:
         return f"<Meter of {self.requests.total()} requests>"
 
-    def answered(self, request: web.Request, status: int, took_s: float) -> None:
-        """A request has its answer."""
-        resource = request.match_info.route.resource
-        route = NO_ROUTE if resource is None else resource.canonical
-        method = request.method if request.method in _METHODS else OTHER_METHOD
+    def answered(self, route: str, method: str, status: int, took_s: float) -> None:
+        """A request to a route (or to ``NO_ROUTE``) has its answer."""
+        if method not in _METHODS:
+            method = OTHER_METHOD
         self.requests[route, method, str(status)] += 1
         self.seconds[route].observe(took_s)

@@ -58,7 +58,9 @@ ATTEMPTS: Final = Metric(
     ("ending",),
 )
 QUEUE: Final = Metric("skep_queue_calls", "gauge", "Calls that wait for a credit.")
-QUEUE_BYTES: Final = Metric("skep_queue_bytes", "gauge", "Bytes of the params of queued calls.")
+QUEUE_BYTES: Final = Metric(
+    "skep_queue_bytes", "gauge", "Bytes of the params of queued calls that are in memory."
+)
 QUEUE_OF: Final = Metric(
     "skep_queue_function_calls",
     "gauge",

@@ -113,7 +113,7 @@ class _Schemas:
     """The schemas of every model that a route names."""
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
-        bodies = {model for route in routes for model in (route.json, route.form) if model}
+        bodies = {model for route in routes for model in route.bodies}
         shown = {
             answer.model
             for route in routes
@@ -156,7 +156,7 @@ def _operation(route: Route, schemas: _Schemas, *, has_token: bool) -> Schema:
         "parameters": _parameters(route, schemas),
         "responses": _responses(route, schemas, has_token=has_token),
     }
-    if route.json or route.form:
+    if route.bodies:
         operation["requestBody"] = _body(route, schemas)
     if has_token:
         operation["security"] = [{_SECURITY: []}]
@@ -172,9 +172,8 @@ def _parameters(route: Route, schemas: _Schemas) -> list[Schema]:
         {"name": name, "in": "query", "schema": _as_text(schema, null=False)}
         for name, schema in schemas.fields(route.query).items()
     ]
-    for name in route.headers:
-        found.append({"name": name, "in": "header", **_plain(REQUEST_HEADERS[name])})
-    return found
+    headers = {name: _plain(REQUEST_HEADERS[name]) for name in route.headers}
+    return found + [{"name": name, "in": "header", **each} for name, each in headers.items()]
 
 
 def _body(route: Route, schemas: _Schemas) -> Schema:
@@ -183,7 +182,14 @@ def _body(route: Route, schemas: _Schemas) -> Schema:
         content[JSON] = {"schema": schemas.of(route.json)}
     if route.form is not None:
         content[FORM] = {"schema": _form(route, route.form, schemas)}
+    if route.lines is not None:
+        content[NDJSON] = {"schema": _lines(schemas.of(route.lines))}
     return {"required": True, "content": content}
+
+
+def _lines(schema: Schema) -> Schema:
+    # A text, with an object a line.
+    return {"type": "string", "contentMediaType": NDJSON, "contentSchema": schema}
 
 
 def _form(route: Route, model: type[Model], schemas: _Schemas) -> Schema:
@@ -216,8 +222,7 @@ def _good(answer: Answer, schemas: _Schemas) -> Schema:
     response: Schema = {"description": answer.when}
     if answer.model is not None:
         response["content"] = {
-            media: {"schema": schemas.of(answer.model) if media == JSON else _raw(media)}
-            for media in answer.media
+            media: {"schema": _shown(answer, media, schemas)} for media in answer.media
         }
     if answer.headers:
         response["headers"] = {name: ANSWER_HEADERS[name] for name in answer.headers}
@@ -240,7 +245,11 @@ def _link(route: Route, routes: tuple[Route, ...], operation: Schema) -> None:
             operation["responses"][str(status)]["links"] = links
 
 
-def _raw(media: str) -> Schema:
+def _shown(answer: Answer, media: str, schemas: _Schemas) -> Schema:
+    if media == JSON:
+        return schemas.of(answer.model)
+    if answer.media == (NDJSON,):
+        return _lines(schemas.of(answer.model))
     if media.startswith("text/") or media == NDJSON:
         return {"type": "string"}
     return {"type": "string", "format": "binary", "contentMediaType": media}

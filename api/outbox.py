@@ -45,6 +45,9 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._under_way)
 
+    def __contains__(self, num: int) -> bool:
+        return num in self._waiting or num in self._under_way
+
     @property
     def is_full(self) -> bool:
         """Return whether new calls have to be refused."""

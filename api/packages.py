@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from wire import archive
+from wire.durable import make_folder, sync_names
 from wire.errors import BadRequest, SkepError, StoreUnavailable, TooLarge, UnknownFunction
 from wire.models import Package
 
@@ -37,7 +38,7 @@ class Packages:
         self._is_named = is_named
         #: Kept packages that requests are about to have named.
         self._pending: Counter[str] = Counter()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder, 0o700)
         self._sweep()
 
     def __repr__(self) -> str:
@@ -180,9 +181,9 @@ class Uploading:
 
     def _rename(self, target: Path) -> None:
         with _disk():
-            _sync(self._path, os.O_RDONLY)
+            _sync(self._path)
             self._path.rename(target)
-            _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+            sync_names(target.parent)
 
 
 def too_large(most: int) -> TooLarge:
@@ -206,8 +207,8 @@ def _disk() -> Iterator[None]:
         ) from error
 
 
-def _sync(path: Path, flags: int) -> None:
-    fd = os.open(path, flags | os.O_CLOEXEC)
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -14,7 +14,7 @@ import msgspec
 from api.catalogue import Catalogue
 from api.live import Live
 from api.revival import revive
-from api.store import Store, boot_time
+from api.store import Lane, Store, boot_time
 from wire.about import about
 from wire.errors import SkepError, UnknownCall
 from wire.liveness import LOST_S, SILENT_S
@@ -56,14 +56,23 @@ class Past:
         return True
 
 
-async def unfinished(store: Store, catalogue: Catalogue, api: str) -> list[Live]:
-    """Read every call of this api that has no end in the store."""
+async def unfinished(
+    store: Store, catalogue: Catalogue, api: str, keep_bytes: int
+) -> list[Live]:
+    """Read every call of this api that has no end in the store.
+
+    Beyond ``keep_bytes`` the params of those that no node has are left there.
+    """
     lives: list[Live] = []
-    after = 0
+    after = kept = 0
     while True:
         request = UnfinishedCalls(api=api, after=after)
         page = await store.ask("reads", request, CallsUnfinished, None)
-        lives += [again(record, catalogue) for record in page.records]
+        for live in (again(record, catalogue) for record in page.records):
+            kept += live.params_size
+            if kept > keep_bytes and live.node_id is None and not live.sync:
+                live.leave_params()
+            lives.append(live)
         if not (page.more and page.records):
             return lives
         after = page.records[-1].call.call_num
@@ -87,10 +96,10 @@ def again(record: CallRecord, catalogue: Catalogue) -> Live:
     return revive(record, spec, boot_time(), now_ms)
 
 
-async def stored(store: Store, num: int) -> CallRecord | None:
+async def stored(store: Store, num: int, lane: Lane = "reads") -> CallRecord | None:
     """Return the stored record of a call, None if there is none; waits for the store."""
     try:
-        return (await store.ask("reads", GetCall(call_num=num), CallGot, None)).record
+        return (await store.ask(lane, GetCall(call_num=num), CallGot, None)).record
     except UnknownCall:
         return None
 

@@ -6,11 +6,14 @@ holding its credit, and nothing has begun if the session is lost meanwhile.
 
 from __future__ import annotations
 
+from api import fates
+from api.chooser import Chooser, Nowhere
 from api.desk import Desk
+from api.fleet import Wanted
 from api.ledger import Way
 from api.live import Live
 from api.phase import Phase
-from api.policy import Offer, warm_first
+from api.policy import needs_of
 from api.roster import Session
 from api.tries import Blocked
 from wire.messages import INLINE_BYTES, Prepare, Start
@@ -20,18 +23,21 @@ from wire.models import Status
 class Placing:
     """Spends credits on calls."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, chooser: Chooser) -> None:
         self._desk = desk
+        self._chooser = chooser
 
     def __repr__(self) -> str:
         return f"<Placing over {self._desk!r}>"
 
     def place(self, live: Live, now: float) -> bool:
         """Send a call somewhere; return whether there was a credit for it."""
-        offers = [o for s in self._desk.roster.sessions.values() if (o := self._offer(s, live))]
-        chosen = warm_first(offers)
-        if chosen is None:
-            live.blocked = Blocked.SLOT if offers else Blocked.NODE
+        if self._desk.is_full(live):
+            live.blocked = Blocked.LIMIT
+            return False
+        chosen = self._chooser.choose(_wanted(live), self._desk.fleet)
+        if isinstance(chosen, Nowhere):
+            live.blocked = _blocked(chosen)
             return False
         session = self._desk.roster.sessions[chosen.offer.session]
         self._desk.assign(live, session, chosen, now)
@@ -44,16 +50,23 @@ class Placing:
     def pump(self, now: float) -> None:
         """Give queued calls what credit there is, one of each function in turn."""
         desk = self._desk
-        sessions = desk.roster.sessions.values()
-        if not desk.backlog or all(s.ledger.is_spent or not s.takes_work for s in sessions):
+        if not desk.backlog:
             return
         turns = desk.backlog.turns()
         while turns:
             key = turns.popleft()
+            if not desk.fleet.may_take(key):
+                continue
             num = desk.backlog.head(key)
-            if num is not None and self.place(desk.calls[num], now):
+            if num is None:
+                continue
+            if desk.backlog.is_away(key, num):
+                # It keeps its turn, and is placed when its params are there.
+                desk.read(key)
+            elif self.place(desk.calls[num], now):
                 desk.backlog.served(key)
                 turns.append(key)
+        desk.read_ahead()
 
     def bind_late(self, session: Session, now: float) -> None:
         """START what was PREPAREd there on sandboxes that became idle sooner."""
@@ -107,6 +120,7 @@ class Placing:
     def _prepare(self, live: Live, session: Session, now: float) -> None:
         session.ledger.send(session.ledger.reserve(Way.COLD, live.key))
         session.prepare(live.key, live.num)
+        session.claims.append((session.ledger.sent, live.spec.runtime.name))
         live.phase = Phase.PREPARED
         self._desk.agenda.set(live.num, live.deadline)
         prepare = Prepare(
@@ -118,17 +132,24 @@ class Placing:
         )
         self._desk.send(session, prepare)
 
-    def _offer(self, session: Session, live: Live) -> Offer | None:
-        inline = len(live.params) if len(live.params) <= INLINE_BYTES else 0
-        if not session.takes_work or session.window < inline:
-            return None
-        ledger, key = session.ledger, live.key
-        return Offer(
-            session=session.number,
-            free=ledger.free,
-            idle=ledger.idle(key),
-            ahead=ledger.ahead(key),
-            slots=session.hello.slots,
-            attempts=len(session.attempts),
-            avoided=session.hello.node_id in live.avoid,
-        )
+
+def _wanted(live: Live) -> Wanted:
+    function, size = live.spec.function, len(live.params)
+    contract = live.spec.runtime.contract
+    return Wanted(
+        key=live.key,
+        function=f"{function.project}/{function.function_name}",
+        runtime=function.runtime_name,
+        needs=needs_of(function, contract),
+        policy=function.policy,
+        beside=contract == "http",
+        behind=contract == "http" or live.returns < fates.PATIENT_RETURNS,
+        inline=size if size <= INLINE_BYTES else 0,
+        avoid=live.avoid,
+    )
+
+
+def _blocked(nowhere: Nowhere) -> Blocked:
+    if nowhere.fits:
+        return Blocked.SLOT
+    return Blocked.LABELS if nowhere.takes_work else Blocked.NODE

@@ -26,6 +26,14 @@ OnText = Callable[[str], None]
 #: Workers asked for one bundle before it is given up.
 MAX_TRIES: Final = 3
 _LATER: Final = "or register with ?prepare=false: its first call installs then"
+#: Codes of reasons for which no installer was begun.
+_OF_IMAGE: Final = ("image_unavailable", "command_not_found")
+_MEND_IMAGE: Final = "mend the runtime's image, or register the runtime with another one"
+_MEND: Final = (
+    "mend the requirements (a file that is missing may be an empty one), or the runtime's "
+    "`dependencies`. If an index cannot be reached: --index-url, --proxy, --ca-bundle of skep "
+    "up and skep-worker"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -137,12 +145,8 @@ def _failure(session: Session, answer: Bundled | None) -> SkepError:
     reason = answer.reason
     log.info("worker %s made no bundle: %s", session.hello.name, reason.code)
     if answer.fault is Fault.FUNCTION:
-        return InstallFailed(
-            reason.message,
-            hint="mend the requirements (a file that is missing may be an empty one), or the "
-            "runtime's `dependencies`. If an index cannot be reached: --index-url, --proxy, "
-            "--ca-bundle of skep up and skep-worker",
-        )
+        is_image = reason.code in _OF_IMAGE
+        return InstallFailed(reason.message, hint=_MEND_IMAGE if is_image else _MEND)
     return _of_node(session, reason)
 
 

@@ -15,8 +15,15 @@ import msgspec
 from msgspec import Meta
 
 from api.plain import plain
-from wire.errors import BadRequest, SkepError, UnknownCall, UnknownFunction, UnknownRuntime
-from wire.models import Model, Name, Number
+from wire.errors import (
+    BadRequest,
+    SkepError,
+    UnknownCall,
+    UnknownFunction,
+    UnknownRuntime,
+    UnknownWorker,
+)
+from wire.models import Model, Name, Number, Strict
 from wire.records import ListCalls
 
 MAX_WAIT_S: Final = 300.0
@@ -26,7 +33,7 @@ CallNum = Annotated[int, Meta(ge=1, le=999_999_999_999_999)]
 Wait = Annotated[float, Meta(ge=0, le=MAX_WAIT_S)]
 
 
-class PathModel(Model, frozen=True, kw_only=True):
+class PathModel(Strict, frozen=True, kw_only=True):
     """The names in a path; what cannot be one is refused as ``refusal``."""
 
     refusal: ClassVar[type[SkepError]] = BadRequest
@@ -66,6 +73,15 @@ class FunctionPath(PathModel, frozen=True, kw_only=True):
     function: Name
 
 
+class WorkerPath(PathModel, frozen=True, kw_only=True):
+    """A node, by its name."""
+
+    refusal: ClassVar[type[SkepError]] = UnknownWorker
+    hint: ClassVar[str] = "GET /workers lists them"
+
+    worker: Name
+
+
 class NewFunctionPath(PathModel, frozen=True, kw_only=True):
     """A function that is to be, and its runtime."""
 
@@ -79,29 +95,35 @@ class NewImagePath(PathModel, frozen=True, kw_only=True):
     function: Name
 
 
-class NoQuery(Model, frozen=True, kw_only=True):
+class NoQuery(Strict, frozen=True, kw_only=True):
     """No parameter is known here."""
 
 
-class WaitQuery(Model, frozen=True, kw_only=True):
+class WaitQuery(Strict, frozen=True, kw_only=True):
     """How many seconds to wait for the end of a call; ``Prefer: wait=S`` says the same."""
 
     wait: Wait | None = None
 
 
-class RevisionQuery(Model, frozen=True, kw_only=True):
+class DrainQuery(Strict, frozen=True, kw_only=True):
+    """How many seconds to wait until nothing is left on the node."""
+
+    wait: Wait = 0.0
+
+
+class RevisionQuery(Strict, frozen=True, kw_only=True):
     """Which revision; the newest one if it is not said."""
 
     revision: Number | None = None
 
 
-class DeleteQuery(Model, frozen=True, kw_only=True):
+class DeleteQuery(Strict, frozen=True, kw_only=True):
     """Whether calls that were accepted before are ended too; else they still run."""
 
     cancel: bool = False
 
 
-class PrepareQuery(Model, frozen=True, kw_only=True):
+class PrepareQuery(Strict, frozen=True, kw_only=True):
     """Whether a node makes the bundle before the function is changed."""
 
     prepare: bool = False

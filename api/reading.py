@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from api.bodies import IMAGE_SETTINGS, FunctionPatch, FunctionSettings
+from api.bodies import IMAGE_SETTINGS, FunctionPatch, FunctionSettings, shown
 from api.plain import plain
 from wire.errors import BadRequest
 from wire.models import Function, Model, Package
@@ -93,6 +93,11 @@ def patched(
     """Return a function as a patch changes it; a new way to run it replaces the other."""
     if before.image is not None:
         _check_image(before, patch, package)
+    elif "image" in patch:
+        raise BadRequest(
+            f"image makes no sense for {before.function_name!r}: it is code",
+            hint="POST /registerFunction/image/NAME makes it an image",
+        )
     way: dict[str, Any] = {}
     if patch.get("entry") is not None:
         way = {"run": None}
@@ -104,35 +109,36 @@ def patched(
 
 def _check_image(before: Function, patch: dict[str, Any], package: Package | None) -> None:
     """Refuse what only code could have."""
-    unfit = [name for name, value in patch.items()
-             if name not in IMAGE_SETTINGS and value != getattr(before, name)]  # fmt: skip
+    fit = {"image", *IMAGE_SETTINGS}
+    unfit = [
+        name for name, value in patch.items()
+        if name not in fit and value != getattr(before, name)
+    ]  # fmt: skip
     named = "module" if package is not None else next(iter(unfit), "")
     if named:
-        shown = "".join(map(str.capitalize, named.split("_")))
         raise BadRequest(
-            f"{shown[0].lower() + shown[1:]} makes no sense for {before.function_name!r}: "
-            "it is an image",
-            hint="POST /registerFunction/image/NAME gives it another image, "
-            "POST /registerFunction/RUNTIME/NAME code",
+            f"{shown(named)} makes no sense for {before.function_name!r}: it is an image",
+            hint="POST /registerFunction/RUNTIME/NAME makes it code",
         )
 
 
 def _converted(fields: dict[str, Any], model: type[B]) -> B:
     given = dict(fields)
     try:
-        if isinstance(given.get("env"), str):
-            given["env"] = _environment(given["env"])
+        for name in ("env", "requires"):
+            if isinstance(given.get(name), str):
+                given[name] = _texts(name, given[name])
         return msgspec.convert(given, model, strict=False)
     except (ValueError, RecursionError) as error:
         raise _explained(error) from error
 
 
-def _environment(text: str) -> dict[str, str]:
+def _texts(name: str, text: str) -> dict[str, str]:
     try:
         return msgspec.json.decode(text, type=dict[str, str])
     except ValueError as error:
         raise BadRequest(
-            f"env is no JSON object of texts: {plain(error)}", hint='write {"NAME": "value"}'
+            f"{name} is no JSON object of texts: {plain(error)}", hint='write {"NAME": "value"}'
         ) from error
 
 

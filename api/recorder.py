@@ -1,7 +1,9 @@
 """Writes what changed to the DB node: the shell around the outbox.
 
-One batch is under way at a time; what is not waited for collects a few milliseconds more, so
-that a short synchronous call costs one write.
+One batch is under way at a time. What somebody waits for goes at once, or as soon as the batch
+under way is stored, and takes all that is there along. What nobody waits for collects for a
+while: a commit costs nearly the same for one record as for a hundred. So while many come, as
+much time goes between two batches as the last one took.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Final
 import msgspec
 
 from api.live import Live
-from api.outbox import Outbox
+from api.outbox import BATCH_RECORDS, Outbox
 from api.store import Store, boot_time
 from wire.errors import SkepError, StaleEpoch, StoreUnavailable
 from wire.models import CallRecord
@@ -22,9 +24,16 @@ from wire.records import CallsWritten, WriteCalls
 
 log = logging.getLogger(__name__)
 
-#: How long a record that nobody waits for may collect company.
-LAZY_S: Final = 0.01
+#: How long a record that nobody waits for may collect company. Its worker keeps the result
+#: until it is stored, so it is lost only if api and worker both die within this.
+LAZY_S: Final = 0.25
 RETRY_S: Final = 0.5
+#: With so many records in the last batch more are sure to come: the next one collects for
+#: as long as that took, and for no longer than this.
+MANY_RECORDS: Final = 8
+COLLECT_S: Final = 0.01
+#: Records that are put in words before other work on the loop gets its turn.
+SLICE_RECORDS: Final = 32
 
 OnDurable = Callable[[int, int], None]
 
@@ -45,6 +54,7 @@ class Recorder:
         self._empty = asyncio.Event()
         self._empty.set()
         self._lazy: asyncio.TimerHandle | None = None
+        self._flushes = False
 
     def __repr__(self) -> str:
         return f"<Recorder {self.outbox!r}>"
@@ -54,7 +64,7 @@ class Recorder:
         self.outbox.put(live.num, live.rev, live.size, boot_time())
         self._lives[live.num] = live
         self._empty.clear()
-        if urgent:
+        if urgent or self._flushes or len(self.outbox) >= BATCH_RECORDS:
             self._wake.set()
         elif self._lazy is None:
             self._lazy = asyncio.get_running_loop().call_later(LAZY_S, self._rise)
@@ -68,15 +78,22 @@ class Recorder:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while batch := self.outbox.take():
-                records = tuple(self._record(num) for num, _ in batch)
-                acks = await self._write(records)
-                self.outbox.acked()
-                self._told(acks)
-            self._empty.set()
+            begun = boot_time()
+            batch = self.outbox.take()
+            records = await self._in_words(batch)
+            acks = await self._write(records) if records else ()
+            self.outbox.acked()
+            await self._tell(acks)
+            if not self.outbox:
+                self._empty.set()
+            elif self._flushes or self._lazy is None:
+                self._wake.set()
+            if len(batch) >= MANY_RECORDS and not self._flushes:
+                await asyncio.sleep(min(COLLECT_S, boot_time() - begun))
 
     async def flushed(self, limit_s: float) -> bool:
         """Wait until everything is stored; return whether it is."""
+        self._flushes = True
         self._wake.set()
         try:
             async with asyncio.timeout(limit_s):
@@ -94,16 +111,27 @@ class Recorder:
         self._lazy = None
         self._wake.set()
 
+    async def _in_words(self, batch: list[tuple[int, int]]) -> tuple[CallRecord, ...]:
+        records: list[CallRecord] = []
+        for at in range(0, len(batch), SLICE_RECORDS):
+            if at:
+                await asyncio.sleep(0)
+            records += (self._record(num) for num, _ in batch[at : at + SLICE_RECORDS])
+        return tuple(records)
+
     def _record(self, num: int) -> CallRecord:
         live = self._lives[num]
         # Params never change: once they are stored, they need not travel again.
         params = msgspec.Raw(b"") if live.durable_rev else None
         return live.record(self._api, self._epoch, params)
 
-    def _told(self, acks: tuple[tuple[int, int], ...]) -> None:
-        for num, rev in acks:
+    async def _tell(self, acks: tuple[tuple[int, int], ...]) -> None:
+        for at, (num, rev) in enumerate(acks, 1):
+            if at % SLICE_RECORDS == 0:
+                await asyncio.sleep(0)
             live = self._lives.get(num)
-            if live is not None and live.rev <= rev:
+            # What was put into words late may have been newer than what was taken.
+            if live is not None and live.rev <= rev and num not in self.outbox:
                 del self._lives[num]
             self._on_durable(num, rev)
 

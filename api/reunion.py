@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from api import fates
+from api.actions import Emptied
 from api.desk import Desk
 from api.live import Live
 from api.phase import Phase
 from api.roster import Session
 from api.tries import Try
-from wire.messages import Cancel, Hello, Welcome
+from wire.messages import Cancel, Drain, Hello, Resume, Welcome
 from wire.models import Reason, Status
 
 #: Beyond its timeout, how long a node's silence about a started call is borne.
@@ -42,14 +43,21 @@ class Reunion:
         roster = self._desk.roster
         before = roster.same_node(hello.node_id)
         if before is not None and before.route == route and not before.credited:
-            session = before  # The same HELLO, said again before WELCOME came.
+            session = before  # HELLO, said again before WELCOME came.
+            session.hello = hello
         else:
             if before is not None:
                 self.lose(before, now, hello)
             session = roster.open(route, hello)
+            self._desk.fleet.refresh()
         epoch, seq = catalogue
         welcome = Welcome(session=session.number, api=self._desk.api, epoch=epoch, seq=seq)
         self._desk.send(session, welcome)
+        # The session in which it was told either may have been lost with the word.
+        if session.is_set_aside:
+            self._desk.send(session, Drain(session=session.number))
+        elif roster.was_taken_back(hello):
+            self._desk.send(session, Resume(session=session.number))
         self._reunite(session, now)
         return session
 
@@ -57,6 +65,8 @@ class Reunion:
         """A session is over; ``successor`` is the HELLO that ended it, if one did."""
         desk = self._desk
         desk.roster.close(session.number)
+        desk.fleet.refresh()
+        desk.add(Emptied(session))
         # What is queued again goes to the front: the newest first, so that the oldest leads.
         for num in sorted(session.attempts, reverse=True):
             live = desk.calls[num]
@@ -67,6 +77,13 @@ class Reunion:
                 self.died(live, fates.node_lost(session.hello.name), now)
             else:
                 self._set_adrift(live, now)
+
+    def forget(self, node_id: str, now: float) -> None:
+        """A node will not come back: what ran there when it was lost has died with it."""
+        adrift = self._desk.adrift.values()
+        for live in [one for one in adrift if one.node_id == node_id]:
+            if live.phase is Phase.SILENT:
+                self.died(live, fates.node_lost(_node(live)), now)
 
     def died(self, live: Live, reason: Reason, now: float) -> None:
         """A started attempt is known to have died: again, or the end."""
@@ -141,6 +158,7 @@ class Reunion:
                 continue
             live.tries += [Try(n, hello.name) for n in range(live.attempt + 1, attempt + 1)]
             live.node_id, live.boot = hello.node_id, hello.boot
+            self._desk.count(live, runs=True)
 
     def _take_back(self, live: Live, session: Session) -> None:
         desk = self._desk
@@ -163,6 +181,7 @@ class Reunion:
     def _never_began(self, live: Live, now: float) -> None:
         if live.phase is Phase.UNDECIDED:
             live.node_id = live.boot = None
+            self._desk.count(live, runs=False)
         elif live.cancel is not None:
             self._desk.end(live, Status.CANCELLED, live.cancel, now)
         else:

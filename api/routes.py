@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from api import routes_calls, routes_catalogue, routes_platform
+from api import routes_batch, routes_calls, routes_catalogue, routes_platform
 from api.asked import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *routes_catalogue.ROUTES,
     *routes_calls.ROUTES,
+    *routes_batch.ROUTES,
     *routes_platform.ROUTES,
 )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api.answers import Health, QueueShown, Readiness, WorkerShown
+from api.answers import Health, QueueShown, Readiness, Versions, WorkerShown
 from api.asked import Answer, Route, ok
-from wire.errors import NoWorker
+from api.queries import DrainQuery, WorkerPath
+from wire.errors import Conflict, NoWorker, UnknownWorker
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
@@ -16,6 +17,43 @@ ROUTES: Final[tuple[Route, ...]] = (
         tag="platform",
         summary="The nodes: who is there, and who was",
         answers=ok("the workers, by name", list[WorkerShown]),
+    ),
+    Route(
+        method="POST",
+        path="/workers/{worker}/drain",
+        name="drain_worker",
+        tag="platform",
+        summary="Give a node nothing new; what runs there finishes",
+        at=WorkerPath,
+        query=DrainQuery,
+        answers={
+            200: Answer("nothing is left there: it may be stopped", WorkerShown),
+            202: Answer("it drains", WorkerShown),
+        },
+        errors=(UnknownWorker, Conflict),
+        example_path="/workers/node1/drain?wait=60",
+    ),
+    Route(
+        method="POST",
+        path="/workers/{worker}/resume",
+        name="resume_worker",
+        tag="platform",
+        summary="Give a node work again",
+        at=WorkerPath,
+        answers=ok("it is told so", WorkerShown),
+        errors=(UnknownWorker, Conflict),
+        example_path="/workers/node1/resume",
+    ),
+    Route(
+        method="DELETE",
+        path="/workers/{worker}",
+        name="delete_worker",
+        tag="platform",
+        summary="Forget a node that is gone; what ran there ends at once",
+        at=WorkerPath,
+        answers={204: Answer("it is forgotten")},
+        errors=(UnknownWorker, Conflict),
+        example_path="/workers/node1",
     ),
     Route(
         method="GET",
@@ -33,6 +71,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Whether the api lives",
         is_open=True,
         answers=ok("it does", Health),
+    ),
+    Route(
+        method="GET",
+        path="/version",
+        name="get_version",
+        tag="platform",
+        summary="The release and the protocol version of every process",
+        answers=ok("the api's own, and a list of all", Versions),
     ),
     Route(
         method="GET",

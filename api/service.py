@@ -8,37 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import zmq
 
 from api import past
-from api.actions import Action, Ended, Hint, Send, Settled, Write
+from api.actions import Action, Emptied, Ended, Hint, Read, Send, Settled, Write
 from api.assembly import Assembly
 from api.backlog import Backlog
 from api.callnums import Numbers
 from api.catalogue import Catalogue
+from api.chooser import Chooser
 from api.courier import Courier
 from api.dispatch import Dispatch, Output
+from api.drain import Drain
 from api.finished import Finished
+from api.fleet import lacking
 from api.hub import Hub
 from api.live import Live
 from api.meter import Meter
 from api.outbox import Outbox
 from api.packages import Packages
+from api.policy import needs_of
 from api.preparing import Preparing
 from api.recorder import Recorder
+from api.rereader import Rereader
 from api.roster import Roster, Session
 from api.settings import Settings
 from api.store import Store, boot_time
 from api.waiters import Waiters
 from wire.about import about
 from wire.codec import Message
-from wire.errors import StaleEpoch
+from wire.errors import StaleEpoch, StoreUnavailable
 from wire.liveness import HEARTBEAT_S, LOST_S
 from wire.messages import Result
-from wire.models import CallRecord, Function, Model, Status
+from wire.models import CallRecord, Function, Model, Spec, Status
 from wire.process import spawn
 from wire.records import (
     ApiOpened,
@@ -55,6 +61,8 @@ log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.1
 FLUSH_S: Final = 5.0
+#: Between two questions of an api that the DB node gives no epoch.
+AGAIN_S: Final = 2.0
 #: Sessions are numbered from here times the epoch: no two lives share a number.
 SESSIONS_PER_EPOCH: Final = 1 << 24
 
@@ -80,11 +88,18 @@ class Service:
         self.numbers = Numbers(store, api=settings.name, epoch=epoch)
         self.waiters = Waiters()
         self.meter = Meter()
+        self.drain = Drain()
         self.finished = Finished()
         self.packages = Packages(settings.data / "packages", limits.package, catalogue.names)
         self.roster = Roster(token=settings.token, first=epoch * SESSIONS_PER_EPOCH + 1)
         self.backlog = Backlog(max_calls=limits.queue, max_bytes=limits.queue_bytes)
-        self.dispatch = Dispatch(self.roster, self.backlog, api=settings.name, epoch=epoch)
+        self.dispatch = Dispatch(
+            self.roster,
+            self.backlog,
+            api=settings.name,
+            epoch=epoch,
+            chooser=Chooser(settings.policy),
+        )
         self.recorder = Recorder(
             store,
             Outbox(max_records=limits.outbox, max_bytes=limits.outbox_bytes),
@@ -92,6 +107,7 @@ class Service:
             epoch=epoch,
             on_durable=self._on_durable,
         )
+        self.rereader = Rereader(store, self._on_params)
         self.courier = Courier(self.packages.folder, self._params, self._send_counted)
         self.preparing = Preparing(self.roster, self._send)
         self.hub = self._open_hub(context)
@@ -112,6 +128,17 @@ class Service:
         seen = self._workers_seen_at
         return seen is not None and boot_time() - seen < LOST_S
 
+    def check_nodes(self, spec: Spec) -> None:
+        """Refuse a call that no node there is can run.
+
+        Raises:
+            NoWorker: none has the labels, or the containers.
+        """
+        needs = needs_of(spec.function, spec.runtime.contract)
+        since_ms = time.time_ns() // 1_000_000 - round(LOST_S * 1000)
+        if needs is not None and (error := lacking(self.roster, needs, since_ms)) is not None:
+            raise error
+
     def perform(self, actions: Iterable[Action]) -> None:
         """Do what was decided."""
         for action in actions:
@@ -125,13 +152,20 @@ class Service:
                     self.waiters.ended(live.num)
                 case Settled(live):
                     self.finished.put(live)
-                case Hint(message):
-                    self.hub.publish(message)
+                case _:
+                    self._perform_rare(action)
 
-    async def start(self) -> None:
-        """Read what was before, and begin to beat."""
-        self.counts = (await self.store.ask("reads", CallCounts(), CallsCounted, None)).counts
-        lives = await past.unfinished(self.store, self.catalogue, self.settings.name)
+    def _perform_rare(self, action: Emptied | Hint | Read) -> None:
+        match action:
+            case Emptied(session):
+                self.waiters.emptied(session.number)
+            case Hint(message):
+                self.hub.publish(message)
+            case Read(num):
+                self.rereader.read(num)
+
+    def start(self, lives: list[Live]) -> None:
+        """Go on with what an earlier life left unfinished, and begin to beat."""
         for live in lives:
             self.dispatch.recover(live)
         if lives:
@@ -156,6 +190,7 @@ class Service:
         elif not self.fenced.done():
             await self.numbers.give_back()
         self.recorder.close()
+        self.rereader.close()
         self.courier.close()
         self.hub.close()
 
@@ -210,7 +245,9 @@ class Service:
 
     def _params(self, num: int, attempt: int) -> bytes | None:
         live = self.dispatch.calls.get(num)
-        return live.params if live is not None and live.attempt == attempt else None
+        if live is None or live.attempt != attempt or live.away is not None:
+            return None
+        return live.params
 
     def _send(self, session: Session, message: Message) -> None:
         self.hub.send(session, message)
@@ -222,6 +259,9 @@ class Service:
     def _on_durable(self, num: int, rev: int) -> None:
         self.perform(self.dispatch.durable(num, rev, boot_time()))
         self.waiters.stored(num, rev)
+
+    def _on_params(self, num: int, params: bytes | None) -> None:
+        self.perform(self.dispatch.came(num, params, boot_time()))
 
     def _adopt(self, session: Session, result: Result, output: Output, params: bytes) -> None:
         work = self._adopted(session, result, output, params)
@@ -256,6 +296,8 @@ class Service:
             if self.roster.sessions:
                 self._workers_seen_at = now
             self.perform(self.dispatch.tick(now))
+            if self.drain.is_due(now):
+                self.drain.saw(sum(self.dispatch.tally.stages["total"].counts), now)
             back = {session.hello.node_id for session in self.roster.sessions.values()}
             if self._past.is_due(back, now):
                 self.perform(self.dispatch.judge(self.settings.unfinished, now))
@@ -283,15 +325,32 @@ def _log_end(live: Live) -> None:
         log.debug("ended DONE", extra=live.about)
 
 
+async def _epoch(store: Store, name: str) -> int:
+    """Return the epoch of this life, as soon as there is a DB node that gives one."""
+    said = ""
+    while True:
+        try:
+            return (await store.ask("catalogue", OpenApi(api=name), ApiOpened, None)).epoch
+        except StoreUnavailable as error:
+            if error.message != said:
+                log.error("waiting for another answer than: %s (%s)", error.message, error.hint)
+            said = error.message
+        await asyncio.sleep(AGAIN_S)
+
+
 async def open_service(
     settings: Settings, context: zmq.Context[zmq.Socket[bytes]], store: Store
 ) -> Service:
     """Open this life of the api at the DB node, and all that needs its epoch."""
-    name = OpenApi(api=settings.name)
-    opened = await store.ask("catalogue", name, ApiOpened, None)
+    epoch = await _epoch(store, settings.name)
     read = await store.ask("catalogue", ReadCatalogue(), CatalogueRead, None)
     catalogue = Catalogue()
     catalogue.load(read.epoch, read.after, read.seq, read.items)
-    service = Service(settings, context, store, catalogue, opened.epoch)
-    await service.start()
+    lives = await past.unfinished(store, catalogue, settings.name, settings.limits.queue_bytes)
+    counted = await store.ask("reads", CallCounts(), CallsCounted, None)
+    # Its sockets open when all calls are known, and nothing is read from them before these are
+    # its own: a node that came back sooner would be taken for one that knows nothing of them.
+    service = Service(settings, context, store, catalogue, epoch)
+    service.counts = counted.counts
+    service.start(lives)
     return service

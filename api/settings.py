@@ -8,6 +8,7 @@ from pathlib import Path
 from api.reunion import Policy
 from wire.errors import BadRequest
 from wire.hosts import is_loopback
+from wire.models import PolicyName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Settings:
     pub_bind: str = "tcp://127.0.0.1:3002"
     name: str = "api"
     unfinished: Policy = "requeue"
+    policy: PolicyName = "warm-first"
     token: str = ""
     insecure: bool = False
     cors_origins: tuple[str, ...] = ()

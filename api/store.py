@@ -15,7 +15,7 @@ import zmq
 
 from wire import records
 from wire.counting import Buckets, Drops
-from wire.errors import ProtocolError, StoreUnavailable
+from wire.errors import ProtocolError, StoreUnavailable, WrongVersion
 from wire.models import Model
 from wire.sockets import Link, open_socket
 
@@ -26,8 +26,8 @@ LONGEST_TRY_S: Final = 8.0
 #: How long a request that somebody waits for may take in all.
 PATIENCE_S: Final = 5.0
 
-Lane = Literal["writes", "catalogue", "leases", "reads"]
-LANES: Final[tuple[Lane, ...]] = ("writes", "catalogue", "leases", "reads")
+Lane = Literal["writes", "catalogue", "leases", "reads", "params"]
+LANES: Final[tuple[Lane, ...]] = ("writes", "catalogue", "leases", "reads", "params")
 R = TypeVar("R", bound=Model)
 
 
@@ -56,7 +56,7 @@ class Store:
         """Ask until answered; ``patience_s`` None waits for ever.
 
         Raises:
-            StoreUnavailable: no answer in time.
+            StoreUnavailable: no answer in time, or a DB node of another protocol version.
             SkepError: what the DB node answered instead.
         """
         begun = time.perf_counter()
@@ -70,7 +70,11 @@ class Store:
             ) from None
         finally:
             self.counts.seconds[lane].observe(time.perf_counter() - begun)
-        reply = records.decode_reply(request, frame)
+        try:
+            reply = records.decode_reply(request, frame)
+        except WrongVersion as error:
+            # It is as if there were none: what is to be stored waits for the right one.
+            raise StoreUnavailable(error.message, hint=error.hint) from error
         if not isinstance(reply, answer):
             raise ProtocolError(f"the DB node answered {type(reply).__name__}")
         return reply

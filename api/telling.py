@@ -19,7 +19,10 @@ BLOCKED: Final[Mapping[Blocked | None, str]] = {
     None: "it was not dispatched again",
     Blocked.TURN: "other calls of its function were before it",
     Blocked.NODE: "no node was there to take it",
+    Blocked.LABELS: "no node was there that has what its function requires",
+    Blocked.LIMIT: "as many calls of its function ran as may (maxConcurrency)",
     Blocked.SLOT: "no node had a free slot",
+    Blocked.STORE: "its params had to be read again from the store",
     Blocked.PAUSE: "a failed attempt is not repeated at once",
 }
 _COLD: Final[Mapping[str, str]] = {
@@ -30,8 +33,18 @@ _COLD: Final[Mapping[str, str]] = {
     ColdBecause.MEMORY: "the last one there had left because memory was tight",
     ColdBecause.DIED: "the last one there had died",
     ColdBecause.ONE_CALL: "it is an image: each call has a container of its own",
+    ColdBecause.BROKEN_OFF: "the last one there had left, as a call was broken off in it",
     ColdBecause.BUSY: "all there were in use by other calls, or being made for them",
 }
+_GENERIC: Final = "a waiting generic sandbox of its runtime"
+#: How a node that was chosen otherwise took the call.
+_THERE: Final[Mapping[Way, str]] = {
+    Way.IDLE: "a warm sandbox of this function was idle there",
+    Way.AHEAD: "{1}",
+    Way.COLD: "one was ordered there ({0.free} of {0.slots} free)",
+}
+_BEHIND: Final = "its calls are short, so it went behind a running one"
+_BESIDE: Final = "its sandboxes run several calls, so it went beside running ones"
 #: A shorter wait is nobody's concern.
 _WORTH_TELLING_S: Final = 0.001
 
@@ -56,6 +69,8 @@ def why(one: Try, earlier: Iterable[Try]) -> str:
     said.append(_chosen(one.node, one.choice))
     said += _avoided(one, earlier)
     said += _came_otherwise(one, one.choice.way)
+    if one.waits_for and one.permitted is None and one.finished is None:
+        said.append(one.waits_for)
     if one.finished is not None and one.status is None and one.reason is None:
         said.append("it was handed back before it began")
     return "; ".join(said)
@@ -66,22 +81,47 @@ def _waited(one: Try) -> str:
 
 
 def _chosen(node: str, choice: Choice) -> str:
+    said = _by_warmth(node, choice) if choice.policy == "warm-first" else _by_turn(node, choice)
+    said = f"by {choice.policy}: {said}"
+    if not choice.only:
+        return said
+    count = f"{choice.nodes} of {choice.all_nodes} nodes"
+    return f"it may only run where there is {choice.only} ({count}); {said}"
+
+
+def _by_turn(node: str, choice: Choice) -> str:
+    """Tell the choice of a policy that goes by nodes."""
+    among = f"of {choice.rivals} nodes that could take it"
+    if choice.rivals == 1:
+        among = "the only one that could take it"
+    if choice.policy == "round-robin":
+        said = f"it was the turn of {node}, {among}"
+    elif choice.policy == "least-loaded":
+        said = f"{node} was the least loaded, {among}"
+    else:
+        said = f"{node} was drawn at random, {among}"
+    return f"{said}; {_THERE[choice.way].format(choice.offer, _place(choice))}"
+
+
+def _by_warmth(node: str, choice: Choice) -> str:
     if choice.way is Way.IDLE:
         with_one = _among(choice, "with one")
         return f"a warm sandbox of this function was idle on {node}, {with_one}"
     if choice.way is Way.AHEAD:
         among = _among(choice, "with such a place")
-        return (
-            "no warm sandbox of this function was idle; its calls are short, so it went "
-            f"behind a running one on {node}, {among}"
-        )
+        return f"no warm sandbox of this function was idle; {_place(choice)} on {node}, {among}"
     offer = choice.offer
-    among = _among(choice, "with a free slot")
+    what = f"with {_GENERIC}" if offer.generic else "with a free slot"
+    among = _among(choice, what)
     text = (
         f"no warm sandbox of this function was idle; one was ordered on {node}, {among} "
         f"({offer.free} of {offer.slots} free)"
     )
     return f"{text}, though one could not be made there before" if offer.avoided else text
+
+
+def _place(choice: Choice) -> str:
+    return _BESIDE if choice.beside else _BEHIND
 
 
 def _among(choice: Choice, which: str) -> str:

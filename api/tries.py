@@ -23,8 +23,14 @@ class Blocked(enum.Enum):
     TURN = "turn"
     #: A node that takes work.
     NODE = "node"
+    #: A node that has what its function requires.
+    LABELS = "labels"
+    #: The end of another call: as many of its function run as may (``maxConcurrency``).
+    LIMIT = "limit"
     #: A slot, on any of the nodes.
     SLOT = "slot"
+    #: Its params, which memory had no room for: the store has them.
+    STORE = "store"
     #: The end of its back-off.
     PAUSE = "pause"
 
@@ -45,6 +51,8 @@ class Try:
     #: How long it waited for that, and for what.
     waited_s: float = 0.0
     blocked: Blocked | None = None
+    #: What its node said last that its sandbox waits for.
+    waits_for: str = ""
     #: When it was sent off, and when its START was decided and handed to the socket.
     dispatched: float | None = None
     permitted: float | None = None

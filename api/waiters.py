@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from api.live import Live
+
+#: When to wait no longer, and what to do then, or at the end.
+Watch = tuple[asyncio.TimerHandle, Callable[[], None]]
 
 
 class Waiters:
@@ -12,14 +16,18 @@ class Waiters:
 
     def __init__(self) -> None:
         self._ends: dict[int, list[asyncio.Future[None]]] = {}
+        self._watches: dict[int, Watch] = {}
+        #: How many wait for ends.
+        self._count = 0
         self._writes: dict[int, list[tuple[int, asyncio.Future[None]]]] = {}
+        self._drains: dict[int, set[asyncio.Future[None]]] = {}
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Waiters {len(self._ends)} for ends, {len(self._writes)} for writes>"
 
     def __len__(self) -> int:
-        return sum(map(len, self._ends.values()))
+        return self._count + len(self._watches)
 
     async def end(self, live: Live, limit_s: float) -> bool:
         """Wait for a call's end; return whether it came in time."""
@@ -28,8 +36,8 @@ class Waiters:
         if self._closed or limit_s <= 0:
             return False
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._ends.setdefault(live.num, [])
-        waiting.append(future)
+        self._ends.setdefault(live.num, []).append(future)
+        self._count += 1
         timer = asyncio.get_running_loop().call_later(limit_s, _resolve, future)
         try:
             await future
@@ -37,6 +45,22 @@ class Waiters:
             timer.cancel()
             self._forget(live.num, future)
         return live.status.is_terminal
+
+    def watch(self, live: Live, limit_s: float, done: Callable[[], None]) -> None:
+        """Have ``done`` called when a call ended, or when that is over: it must be quick.
+
+        Only of a call that has just been accepted, and of nobody else's.
+        """
+        limit_s = 0.0 if self._closed else limit_s
+        timer = asyncio.get_running_loop().call_later(limit_s, self._unwatch, live.num)
+        self._watches[live.num] = timer, done
+
+    def _unwatch(self, num: int) -> None:
+        watch = self._watches.pop(num, None)
+        if watch is not None:
+            timer, done = watch
+            timer.cancel()
+            done()
 
     async def durable(self, live: Live, rev: int, limit_s: float) -> bool:
         """Wait until a revision (or a newer one) is stored; return whether it is."""
@@ -51,9 +75,31 @@ class Waiters:
             timer.cancel()
         return live.durable_rev >= rev
 
+    async def empty(self, number: int, limit_s: float) -> None:
+        """Wait until nothing is left on the node of a session, or that is over."""
+        if self._closed or limit_s <= 0:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._drains.setdefault(number, set()).add(future)
+        timer = asyncio.get_running_loop().call_later(limit_s, _resolve, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            if waiting := self._drains.get(number):
+                waiting.discard(future)
+
+    def emptied(self, number: int) -> None:
+        """Nothing is left on the node of a session, or that is over."""
+        for future in self._drains.pop(number, ()):
+            _resolve(future)
+
     def ended(self, num: int) -> None:
         """A call has its terminal state."""
-        for future in self._ends.pop(num, ()):
+        self._unwatch(num)
+        waiting = self._ends.pop(num, ())
+        self._count -= len(waiting)
+        for future in waiting:
             _resolve(future)
 
     def stored(self, num: int, rev: int) -> None:
@@ -71,13 +117,16 @@ class Waiters:
     def close(self) -> None:
         """The api stops: nobody waits for an end any longer."""
         self._closed = True
-        for num in list(self._ends):
+        for num in (*self._ends, *self._watches):
             self.ended(num)
+        for number in list(self._drains):
+            self.emptied(number)
 
     def _forget(self, num: int, future: asyncio.Future[None]) -> None:
         waiting = self._ends.get(num)
         if waiting and future in waiting:
             waiting.remove(future)
+            self._count -= 1
             if not waiting:
                 del self._ends[num]
 

@@ -7,12 +7,14 @@ from typing import Any
 from aiohttp import web
 
 from api.asked import Asked, Route
+from api.express import Express
 from api.front import Front
 from api.guard import Guard, Handler
 from api.pace import expects
 from api.queries import read_path, read_query
 from api.routes import OPEN, PATHS, ROUTES
 from api.service import Service
+from api.web_batch import BatchRoutes
 from api.web_calls import CallRoutes
 from api.web_catalogue import CatalogueRoutes
 from api.web_docs import DocsRoutes
@@ -27,8 +29,12 @@ class Web:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        front = Front(service)
+        self._guard = Guard(service.settings, PATHS, OPEN, service.meter)
+        self.express = Express(front, self._guard)
         self._handlers = (
-            CallRoutes(Front(service)),
+            CallRoutes(front),
+            BatchRoutes(front, service.settings.limits.params + _BODY_ROOM),
             CatalogueRoutes(service),
             PlatformRoutes(service),
             DocsRoutes(service.settings, ROUTES),
@@ -41,7 +47,7 @@ class Web:
         """Return the routes behind their guard."""
         settings = self._service.settings
         app = web.Application(
-            middlewares=[Guard(settings, PATHS, OPEN, self._service.meter).middleware()],
+            middlewares=[self._guard.middleware()],
             client_max_size=settings.limits.params + _BODY_ROOM,
         )
         for route in ROUTES:

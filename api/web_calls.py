@@ -10,7 +10,7 @@ from aiohttp import web
 from api.asked import Asked
 from api.bodies import InvokeFunction
 from api.front import Front
-from api.guard import json_response
+from api.guard import JSON_HEADERS, json_response
 from api.keyed import Key, key_of
 from api.listing import Page
 from api.queries import CallPath, CallsQuery, NoPath, NoQuery, WaitQuery, wait_s
@@ -37,10 +37,8 @@ class CallRoutes:
         key = key_of(asked.request.headers.get("Idempotency-Key"), body)
         if key is not None:
             return await self._invoke_once(body, key, seconds, trace)
-        if seconds == 0:
-            return _accepted(await self._front.submit(body, trace))
-        call = await self._front.invoke(body, seconds, trace)
-        return _call(call) if call.status.is_terminal else _accepted(call)
+        call = await self._front.asked(body, seconds, trace)
+        return _call(call) if seconds and call.status.is_terminal else _accepted(call)
 
     async def _invoke_once(
         self, body: InvokeFunction, key: Key, seconds: float, trace: Trace
@@ -93,7 +91,7 @@ def _log_text(logs: Logs) -> str:
 
 
 def _call(call: Call) -> web.Response:
-    return web.Response(body=to_json(call), content_type="application/json")
+    return web.Response(body=to_json(call), headers=JSON_HEADERS)
 
 
 def _accepted(call: Call) -> web.Response:
@@ -105,7 +103,7 @@ def _accepted(call: Call) -> web.Response:
     )
 
 
-def _next_link(query: CallsQuery, page: Page) -> str:
+def _next_link(query: CallsQuery, page: Page[Call]) -> str:
     said: dict[str, Any] = {"order": query.order, "limit": query.limit, "after": page.next}
     if isinstance(query.status, Status):
         said["status"] = query.status.value

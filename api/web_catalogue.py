@@ -12,7 +12,7 @@ from aiohttp import web
 
 from api import answers
 from api.asked import Asked
-from api.bodies import RegisterRuntime, image_function
+from api.bodies import RegisterRuntime, check_settings, image_function
 from api.front import wall_clock_ms
 from api.guard import json_response
 from api.moments import iso
@@ -85,13 +85,14 @@ class CatalogueRoutes:
             package = uploading.require()
 
             def composed() -> Function:
-                return settings.function(
+                made = settings.function(
                     name=at.function,
                     runtime=at.runtime,
                     package=package,
                     uuid=str(uuid.uuid4()),
                     at=_now(),
                 )
+                return self._checked(made)
 
             return await self._settled(asked, uploading, composed)
 
@@ -101,7 +102,8 @@ class CatalogueRoutes:
         name = asked.at.function
 
         def composed() -> Function:
-            return image_function(body, name=name, uuid=str(uuid.uuid4()), at=_now())
+            made = image_function(body, name=name, uuid=str(uuid.uuid4()), at=_now())
+            return self._checked(made)
 
         return self._changed(await self._service.change_function(composed))
 
@@ -121,7 +123,8 @@ class CatalogueRoutes:
             def composed() -> Function:
                 # Of the newest revision: another change may have come while this was read.
                 before = self._catalogue.function(name)
-                return patched(before, patch, uploading.package or before.package, _now())
+                package = uploading.package or before.package
+                return self._checked(patched(before, patch, package, _now()))
 
             return await self._settled(asked, uploading, composed)
 
@@ -201,6 +204,11 @@ class CatalogueRoutes:
             await self._service.preparing.prepare(spec, on_text)
 
         return await answer_prepared(request, prepare, change)
+
+    def _checked(self, function: Function) -> Function:
+        """Return a function that its contract fits."""
+        check_settings(function, self._catalogue.runtime_of(function).contract)
+        return function
 
     def _changed(self, changed: records.Changed) -> web.Response:
         return self._shown(records.function_of(changed), _created(changed))

@@ -12,26 +12,20 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import io
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from benchmarks.product import RUNTIME, package, started
 from skep import Client
 
-ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = Path(__file__).parent / "results"
-RUNTIME: Final = json.loads((ROOT / "runtimes" / "python" / "runtime.json").read_text())
 HANDLER: Final = "def main(n):\n    return n * {factor}\n"
 POLICIES: Final = ("none", "runtime", "function")
 TARGET: Final = 0.1
@@ -39,44 +33,14 @@ TARGET: Final = 0.1
 AS_WARM: Final = 1.5
 
 
-@contextmanager
-def installation(sandbox: str) -> Iterator[tuple[Client, http.client.HTTPConnection]]:
-    """Run ``skep up`` in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="skep-bench-") as folder:
-        read, write = os.pipe()
-        command = [sys.executable, "-P", "-m", "cli", "up", "--data", folder, "--port", "0"]
-        command += ["--sandbox", sandbox, "--slots", "8", "--ready-fd", str(write)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(
-            command, env=env, pass_fds=[write], stdout=subprocess.DEVNULL
-        )
-        os.close(write)
-        try:
-            with os.fdopen(read) as ready:
-                url = json.loads(ready.readline())["url"]
-            with Client(url) as client, closing(_plain(url)) as plain:
-                yield client, plain
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
 def _plain(url: str) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(urlsplit(url).netloc)
 
 
-def package(factor: int) -> bytes:
-    """Return a package that no other function has."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("hello.py", HANDLER.format(factor=factor))
-    return file.getvalue()
-
-
 def register(client: Client, name: str, policy: str, factor: int) -> None:
     """Register a new function under a policy."""
-    options: dict[str, Any] = {"preload": policy, "idle": 2.0, "entry": "hello.main"}
-    client.register_function("bench", name, package(factor), **options)
+    options: dict[str, Any] = {"preload": policy, "idle": 2.0, "entry": "test.main"}
+    client.register_function("bench", name, package(HANDLER.format(factor=factor)), **options)
 
 
 def until(client: Client, what: Callable[[dict[str, Any]], bool]) -> None:
@@ -148,7 +112,11 @@ def main() -> None:
     given = parser.parse_args()
     runtime = {**RUNTIME, "image": given.image, "name": "bench", "dependencies": ""}
     rows: list[dict[str, float]] = []
-    with installation(given.sandbox) as (client, plain):
+    with (
+        started(given.sandbox, slots=8) as product,
+        closing(_plain(product.url)) as plain,
+    ):
+        client = product.client
         client.register_runtime(runtime)
         # So that the pool is filled for the first round; not measured.
         register(client, "before", "runtime", 1)

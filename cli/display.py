@@ -130,6 +130,40 @@ def working(text: str, began: float | None = None) -> Iterator[Work]:
         yield work
 
 
+class Counting:
+    """How many of many are done: a bar for a person, nothing elsewhere."""
+
+    def __init__(self, show: Callable[[int, str], None]) -> None:
+        self._show = show
+
+    def note(self, done: int, *, failed: int) -> None:
+        """Say how many are done, and how many of these failed."""
+        self._show(done, f"{failed:,} failed" if failed else "")
+
+
+@contextmanager
+def counting(text: str, total: int, done: int = 0) -> Iterator[Counting]:
+    """Show how far something is while the block runs, with the time that is left."""
+    if not is_person(err=True):
+        yield Counting(lambda _done, _said: None)
+        return
+    from rich import progress  # noqa: PLC0415
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[said]}", style="red"),
+        progress.TimeRemainingColumn(),
+    )
+    page = console(err=True)
+    with progress.Progress(
+        *columns, console=page, transient=True, redirect_stdout=False
+    ) as bar:
+        task = bar.add_task(text, total=total, completed=done, said="")
+        yield Counting(lambda at, said: bar.update(task, completed=at, said=said))
+
+
 class FullScreen:
     """The alternate screen of a terminal, redrawn as a whole."""
 

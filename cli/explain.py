@@ -19,6 +19,7 @@ STAGES: Final = {
     "store": "written down first",
     "queued": "waited for a place",
     "earlier": "earlier attempts",
+    "pull": "image pulled",
     "fetch": "package fetched",
     "install": "dependencies installed",
     "turn": "waited for its turn to be made",
@@ -32,7 +33,7 @@ STAGES: Final = {
 WAYS: Final = {
     "idle": "Warm: a sandbox of {function} revision {revision} stood idle and took it.",
     "ahead": "Warm: it was handed ahead to a sandbox that was still at another call, and began "
-    "right after that one.",
+    "right after that one, or beside it if it is a server's.",
     "cold": "Cold: no sandbox of {function} revision {revision} was free, so one was made.",
 }
 _OF_START: Final = {"warm": "Warm: a sandbox of {function} revision {revision} was ready."}

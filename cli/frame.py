@@ -16,8 +16,9 @@ Record = Mapping[str, Any]
 _WIDE: Final = 150
 _WORKERS: Final = (
     Column("WORKER"), Column("STATE"), Column("RUNNING", right=True), Column("LOAD", 1),
+    Column("FREE", 2, right=True),
     Column("WARM", right=True), Column("GENERIC", 2, right=True), Column("HITS", 2, right=True),
-    Column("SEEN", 2), Column("SANDBOX", 3, flexible=True),
+    Column("SEEN", 2), Column("SANDBOX", 3), Column("WITHHELD", 1, flexible=True),
 )  # fmt: skip
 _QUEUES: Final = (
     Column("FUNCTION", flexible=True), Column("REVISION", 1, right=True),
@@ -129,15 +130,23 @@ def _worker(one: Record, now: float) -> list[Cell]:
     warm, generic = one.get("warm") or {}, one.get("generic") or {}
     return [
         Cell(one["name"]),
-        status(one["state"]),
+        state_of(one),
         Cell(f"{one['running']}/{one['slots']}"),
         Cell(f"{bar(share, 8):<8}", style="cyan"),
+        Cell(str(one.get("free", ""))),
         Cell(str(sum(warm.values()))),
         Cell(str(sum(generic.values()))),
         Cell(percent(one.get("hitRatio"))),
         Cell(ago(one["lastSeen"], now)),
         Cell(one["sandbox"]),
+        Cell(one.get("withheld", ""), style="yellow"),
     ]
+
+
+def state_of(worker: Record) -> Cell:
+    """Return the cell of a worker's state; that it is silent says more than that it is up."""
+    quiet = worker.get("silent") and worker["state"] == "up"
+    return status("silent" if quiet else worker["state"])
 
 
 def _queue(one: Record) -> list[Cell]:

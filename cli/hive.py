@@ -60,6 +60,7 @@ class Hive:
         #: A pipe for each stage (read end, write end): its children end when it does.
         self._lifelines: list[tuple[int, int]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._not_ours: set[int] = set()
         #: Set when all children are ready, and when all are gone.
         self.is_up = asyncio.Event()
@@ -74,6 +75,7 @@ class Hive:
         self._lifelines = [os.pipe() for _ in self._plan.stages]
         adopt_orphans()
         self._not_ours = child_pids()
+        self._looking = asyncio.create_task(self._rounds(), name="rounds")
         self._act(self._supervisor.begin(time.monotonic()))
 
     def ask_to_stop(self) -> None:
@@ -89,12 +91,12 @@ class Hive:
 
     async def finish(self) -> None:
         """Wait for the end of all children and of what they left; close everything."""
-        rounds = asyncio.create_task(self._rounds(), name="rounds")
         try:
             await self.is_down.wait()
             await self._outlive_orphans()
         finally:
-            rounds.cancel()
+            if self._looking is not None:
+                self._looking.cancel()
             if self._timer is not None:
                 self._timer.cancel()
             for end in chain.from_iterable(self._lifelines):
@@ -135,7 +137,7 @@ class Hive:
                     log=file,
                     keep_fds=self._kept_by(child),
                     lifeline=self._lifelines[self._stage_of(child)][0],
-                    environment=self._environment,
+                    environment={**self._environment, **self._plan.environment(child)},
                     on_ready=lambda facts: self._on_ready(child, facts),
                     on_exit=lambda status: self._on_exit(child, status),
                 )

@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 SOURCE_ROOT: Final = Path(__file__).resolve().parents[1]
-#: Options that mean something else, or nothing, in a child.
-NOT_INHERITED: Final = ("SKEP_NAME", "SKEP_URL", "SKEP_READY_FD", "SKEP_LIFELINE_FD")
+#: Options that mean something else, or nothing, in a child; and what only one may know.
+NOT_INHERITED: Final = (
+    "SKEP_NAME",
+    "SKEP_URL",
+    "SKEP_READY_FD",
+    "SKEP_LIFELINE_FD",
+    "SKEP_STORE",
+)
 _READY_LINE_LIMIT: Final = 65_536
 _PR_SET_CHILD_SUBREAPER: Final = 36
 

@@ -17,6 +17,7 @@ _HOLDERS: Final = {
 _HERE: Final = {
     UNKNOWN_FUNCTION: "skep function list shows all; skep function register makes one",
     UNKNOWN_RUNTIME: "skep runtime list shows all; skep runtime register python adds Python's",
+    "unknown_worker": "skep worker list shows all",
     "unknown_call": "skep call list shows the newest",
     "bad_request": "{command} --help shows what each may be",
 }
@@ -44,7 +45,6 @@ ELSEWHERE: Final = {
     "run": "invoke",
     "info": "doctor",
     "stats": "top",
-    "version": "--version",
     "help": "--help",
 }
 

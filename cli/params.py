@@ -33,7 +33,7 @@ def read(words: Sequence[str], file: str | None, *, is_list: bool = False) -> An
                 f"params come from -f {file} or from the command line, not from both; "
                 f"leave out {words[0]!r} or the -f"
             )
-        return from_json(_content(file), f"-f {file}")
+        return from_json(content(file), f"-f {file}")
     if is_list or (len(words) > 1 and not any(map(_NO_ARGUMENT.match, words))):
         return list(words)
     if not words:
@@ -43,7 +43,7 @@ def read(words: Sequence[str], file: str | None, *, is_list: bool = False) -> An
     if len(words) > 1:
         raise click.UsageError(_mixed(words))
     if words[0] == "-" or words[0].startswith("@"):
-        return from_json(_content(words[0].removeprefix("@")), words[0])
+        return from_json(content(words[0].removeprefix("@")), words[0])
     return from_json(words[0], "PARAMS")
 
 
@@ -84,7 +84,8 @@ def _mixed(words: Sequence[str]) -> str:
     )
 
 
-def _content(file: str) -> str:
+def content(file: str) -> str:
+    """Return the text of a file; - is stdin."""
     try:
         if file == "-":
             if sys.stdin.isatty():

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from cli.targets import FILE
+from wire.models import PolicyName
 
 #: Relative to the data folder, the working folder of all: short however deep it lies.
 DB, WORKERS, PUB = "ipc://run/db", "ipc://run/workers", "ipc://run/pub"
@@ -24,6 +25,9 @@ class Plan(Protocol):
 
     def command(self, child: str, *, first: bool) -> list[str]:
         """Return the command line of a child, without the descriptors it is given."""
+
+    def environment(self, child: str) -> Mapping[str, str]:
+        """Return the variables that are this child's alone."""
 
     def note(self, child: str, facts: Mapping[str, Any]) -> None:
         """Take notice of what a child said when it was ready."""
@@ -43,8 +47,14 @@ class Settings:
     insecure: bool = False
     redeploy: Literal["keep", "fresh"] = "keep"
     unfinished: Literal["requeue", "fail", "keep"] = "requeue"
+    policy: PolicyName = "warm-first"
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
+    #: Where the DB node keeps everything; None: in the data folder. May hold a password.
+    store: str | None = field(default=None, repr=False)
+    #: Finished calls that are kept: how many, and for how many seconds; None: all.
+    keep_calls: int | None = None
+    keep_for: float | None = None
     #: Variables for the workers: how dependencies are installed.
     builds: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -82,6 +92,14 @@ class UpPlan:
         if child in self._workers and self.sandbox == "auto":
             self.sandbox = str(facts.get("sandbox", "auto"))
 
+    def environment(self, child: str) -> Mapping[str, str]:
+        """Return the variables that are this child's alone.
+
+        The store's URL may hold a password: every user can read a command line.
+        """
+        store = self._settings.store
+        return {"SKEP_STORE": store} if child == "dbnode" and store else {}
+
     def command(self, child: str, *, first: bool) -> list[str]:
         """Return the command line of a child."""
         if child == "dbnode":
@@ -98,12 +116,18 @@ class UpPlan:
     def _dbnode(self, first: bool) -> list[str]:
         # A dbnode that died and is started again must never wipe what it acknowledged.
         redeploy = self._settings.redeploy if first else "keep"
-        return ["--bind", DB, "--redeploy", redeploy, *SCRAPE]
+        options = ["--bind", DB, "--redeploy", redeploy, *SCRAPE]
+        if self._settings.keep_calls is not None:
+            options += ["--keep-calls", str(self._settings.keep_calls)]
+        if self._settings.keep_for is not None:
+            options += ["--keep-for", str(self._settings.keep_for)]
+        return options
 
     def _api(self) -> list[str]:
         options = ["--host", self._settings.host, "--port", str(self.port)]
         options += ["--workers-bind", WORKERS, "--pub-bind", PUB, "--db", DB]
         options += ["--unfinished", self._settings.unfinished]
+        options += ["--policy", self._settings.policy]
         return options + ["--insecure"] * self._settings.insecure
 
     def _worker(self, name: str) -> list[str]:

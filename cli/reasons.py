@@ -11,10 +11,16 @@ _ADVICE: Final = {
     "signal": "The function's process was killed by a signal, or crashed; see its logs.",
     "result_too_large": "It met the limit of a result, 6 MiB: store what is large elsewhere "
     "and return where it is.",
-    "image_unavailable": "The image is not on the node's engine, which pulls none in the "
-    "middle of a call: check its name, make it (skep runtime build) or pull it there.",
+    "image_unavailable": "The image is neither on the node's engine nor to be had from a "
+    "registry: check its name; make it (skep runtime build), or push it to where its name says "
+    "(skep runtime push).",
     "command_not_found": "The program of its run command is not there: check run of the "
     "function and the runtime, and the package's executable bits.",
+    "http_status": "The server answered, with a status that is none of 200 to 299; the reason "
+    "has what it said, the logs what it printed.",
+    "no_answer": "The server ended the connection, or said what is no HTTP; see its logs.",
+    "not_serving": "Its server did not start: it has to listen on the port that the variable "
+    "PORT says, on all addresses or 127.0.0.1; the logs have what it printed.",
     "install_failed": "Its dependencies could not be installed; the installer's last lines "
     "are in the reason. Mend them and register it again.",
     "no_sandbox": "No node could make a sandbox, three times: skep worker list, skep doctor.",
@@ -38,6 +44,7 @@ _ADVICE: Final = {
     "function update {name} --idempotent.",
     "interrupted": "skep was stopped while it was unfinished; --unfinished says what becomes "
     "of such calls.",
+    "params_lost": "The store lost its record while it waited: skep db check.",
     "cancelled": "Somebody cancelled it.",
     "unconfirmed": "It was cancelled, and its node did not say in time that it had ended.",
 }

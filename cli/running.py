@@ -22,10 +22,18 @@ from wire.scrape import Place, scraped
 
 #: What is done with an installation once it is up.
 Visit = Callable[[Site], Coroutine[Any, Any, None]]
+#: What is started, with which options: another plan may lead the processes elsewhere.
+Planner = Callable[[Settings], UpPlan]
 
 
 def serve(
-    settings: Settings, folder: Folder, token: str | None, screen: Screen, started: Started
+    settings: Settings,
+    folder: Folder,
+    token: str | None,
+    screen: Screen,
+    started: Started,
+    *,
+    plan: Planner = UpPlan,
 ) -> int:
     """Run everything until told to stop; return the exit status."""
 
@@ -34,7 +42,7 @@ def serve(
         folder.describe(pid=os.getpid(), url=site.url)
         started.announce(url=site.url, data=str(folder.path), pid=os.getpid())
 
-    return live(settings, folder, token, screen, started, show)
+    return live(settings, folder, token, screen, started, show, plan=plan)
 
 
 def live(
@@ -46,6 +54,7 @@ def live(
     visit: Visit,
     *,
     leave: bool = False,
+    plan: Planner = UpPlan,
 ) -> int:
     """Start everything, visit it, run until told to stop (or ``leave``); return the status."""
     waiting = "waiting for what a killed skep left in this folder to stop"
@@ -53,7 +62,7 @@ def live(
     failed: list[bool] = []
 
     async def main(stop: asyncio.Event) -> None:
-        async with running(settings, folder, token, screen, stop) as hive:
+        async with running(plan(settings), settings, folder, token, screen, stop) as hive:
             if await _first(hive.is_up, hive.is_down):
                 await visit(Site(hive.url, folder.path, token, settings.workers))
                 if not leave:
@@ -85,11 +94,15 @@ class UpHive(Hive):
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, folder: Folder, token: str | None, screen: Screen, stop: asyncio.Event
+    plan: UpPlan,
+    settings: Settings,
+    folder: Folder,
+    token: str | None,
+    screen: Screen,
+    stop: asyncio.Event,
 ) -> AsyncIterator[UpHive]:
     """Run everything within the block; at its end all is gone, sockets and lock too."""
     targets = Targets(folder.run / FILE)
-    plan = UpPlan(settings)
     folder.clear_run(plan.socket_names)
     hive = UpHive(plan, targets, folder, screen, {**environment(token), **settings.builds})
     _on_signals(hive.ask_to_stop)

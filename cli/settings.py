@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from cli.units import MEMORY, SECONDS, VARIABLE
+from cli.units import LABEL, MEMORY, SECONDS, VARIABLE
+from wire.models import POLICIES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,7 +31,7 @@ _OPTIONS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("--env", {"type": VARIABLE, "multiple": True, "help": "A variable; may be repeated."}),
     ("--network/--no-network", {"help": "May it reach the network?"}),
     ("--idempotent/--not-idempotent", {"help": "May it run twice?"}),
-    ("--retries", {"type": _COUNT, "help": "How often a lost call is tried again."}),
+    ("--retries", {"type": _COUNT, "help": "How often a call that failed is tried again."}),
     ("--isolation", {"type": click.Choice(["none", "fork"]), "help": "Between its calls."}),
     (
         "--preload",
@@ -39,11 +40,22 @@ _OPTIONS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
             "help": "What waits before the first call: a sandbox, or the function loaded.",
         },
     ),
+    ("--baked-image", {"help": "The image that it was baked into, for --preload image."}),
     ("--min-warm", {"type": _COUNT, "help": "Sandboxes with it loaded that each node keeps."}),
     ("--max-warm", {"type": _COUNT, "help": "Sandboxes of it that may wait on a node."}),
     ("--idle", {"type": SECONDS, "help": "How long a warm sandbox may idle."}),
     ("--max-concurrency", {"type": click.IntRange(1), "help": "Calls at once, in all."}),
+    (
+        "--concurrency",
+        {"type": click.IntRange(1, 500), "help": "Calls at once in one sandbox, of a server."},
+    ),
+    ("--port", {"type": click.IntRange(1, 65_535), "help": "Where its server listens."}),
     ("--max-wait", {"type": SECONDS, "help": "In which time a call must have begun."}),
+    ("--policy", {"type": click.Choice(POLICIES), "help": "Which node gets a call."}),
+    (
+        "--requires",
+        {"type": LABEL, "multiple": True, "help": "A label that a node must have; repeatable."},
+    ),
     ("--description", {"help": "What it is for."}),
 )
 FIELDS: Final = tuple(
@@ -65,7 +77,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     for field, (option, _) in zip(FIELDS, _OPTIONS, strict=True):
         name = option.split("/")[0].removeprefix("--").replace("-", "_")
         if (value := options.get(name)) not in (None, ()):
-            found[field] = dict(value) if field == "env" else value
+            found[field] = dict(value) if field in ("env", "requires") else value
     return found
 
 

@@ -19,12 +19,14 @@ STYLES: Final = {
     "up": "green",
     "RUNNING": "cyan",
     "draining": "yellow",
+    "silent": "yellow",
     "CANCELLED": "yellow",
     "FAILED": "red",
     "TIMEOUT": "red",
     "OOM": "red",
     "LOST": "red",
     "gone": "red",
+    "refused": "red",
 }
 _GAP: Final = 2
 #: A flexible column is worth its place from so many characters on.

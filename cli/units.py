@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import click
 
+from wire import durations
+
 _MEMORY: Final = re.compile(r"(\d+)\s*(m|mb|mib|g|gb|gib)?", re.IGNORECASE)
-_TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?", re.IGNORECASE)
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 class Memory(click.ParamType[int]):
@@ -30,16 +30,16 @@ class Memory(click.ParamType[int]):
 
 
 class Seconds(click.ParamType[float]):
-    """Seconds: ``30``, ``0.5``, ``30s``, ``2m``."""
+    """Seconds: ``30``, ``0.5``, ``30s``, ``2m``, ``30d``."""
 
     name = "seconds"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """Return seconds."""
-        match = _TIME.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is no time; e.g. 30 (seconds), 500ms or 2m", param, ctx)
-        return float(match[1]) * _SECONDS[(match[2] or "s").lower()]
+        try:
+            return durations.seconds(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Variable(click.ParamType[tuple[str, str]]):
@@ -65,6 +65,17 @@ class Variable(click.ParamType[tuple[str, str]]):
         return key, os.environ[key]
 
 
+class Label(Variable):
+    """``KEY=value``; a label has no value of its own here."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        """Return the name and the value."""
+        if isinstance(value, str) and "=" not in value:
+            self.fail(f"{value!r} is not KEY=VALUE, e.g. gpu=1", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+LABEL: Final = Label()
 MEMORY: Final = Memory()
 SECONDS: Final = Seconds()
 VARIABLE: Final = Variable()

@@ -15,8 +15,11 @@ from cli.options import Command
 from cli.plan import Settings
 from cli.running import serve
 from cli.screen import Screen
+from cli.stores import StoreName
+from cli.units import SECONDS
 from wire.hosts import is_loopback
 from wire.logs import FORMATS
+from wire.models import POLICIES
 from wire.process import Started
 
 
@@ -39,12 +42,22 @@ from wire.process import Started
               help="What confines functions: auto is docker if an engine answers.")  # fmt: skip
 @click.option("--insecure", is_flag=True, help="Allow a --host of the network without token.")
 @click.option("--token", help="Ask every client for this bearer token.")
+@click.option("--store", type=StoreName(), metavar="STORE",
+              help="tinydb, sqlite, sqlite:///FILE, postgresql://USER@HOST/DATABASE or memory."
+              "  [default: tinydb]")  # fmt: skip
 @click.option("--redeploy", default="keep", show_default=True,
               type=click.Choice(["keep", "fresh"]),
               help="Keep what is stored, or forget it at this start.")  # fmt: skip
+@click.option("--keep-calls", type=click.IntRange(0), metavar="N",
+              help="Remove the oldest finished calls beyond so many.")  # fmt: skip
+@click.option("--keep-for", type=SECONDS, metavar="TIME",
+              help="Remove calls that finished longer ago, e.g. 30d.")  # fmt: skip
 @click.option("--unfinished", default="requeue", show_default=True,
               type=click.Choice(["requeue", "fail", "keep"]),
               help="What becomes of calls that the last run left unfinished.")  # fmt: skip
+@click.option("--policy", default="warm-first", show_default=True,
+              type=click.Choice(POLICIES),
+              help="Which worker gets a call, of functions that do not say it.")  # fmt: skip
 @click.option("--log-level", default="info", show_default=True,
               type=click.Choice(["debug", "info", "warning", "error"]),
               help="How much the processes write to DIR/logs.")  # fmt: skip

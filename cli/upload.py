@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -28,6 +28,11 @@ prepare_option = click.option(
 @click.argument("path", type=PATH, required=False)
 @click.option("--runtime", type=RUNTIME, help="The runtime that it runs in.")
 @click.option("--image", metavar="NAME:TAG", help="The function is this image; no PATH then.")
+@click.option(
+    "--contract",
+    type=click.Choice(["image", "http"]),
+    help="Of an --image: is it run for each call, or a server that is asked?",
+)
 @settings.setting_options
 @prepare_option
 @shared()
@@ -39,6 +44,7 @@ def register(
     path: Path | None,
     runtime: str | None,
     image: str | None,
+    contract: Literal["image", "http"] | None,
     prepare: bool,
     **options: Any,
 ) -> None:
@@ -53,10 +59,14 @@ def register(
     \b
       skep function register dice --runtime pythonruntime ./dice
       skep function register run --image debian:bookworm-slim
+      skep function register web --image my/server --contract http --concurrency 8
     """  # noqa: D301 (click wants the character)
     if image is not None:
-        _register_image(target_of(ctx), name, image, path or runtime, settings.given(options))
+        chosen = settings.given(options) | ({"contract": contract} if contract else {})
+        _register_image(target_of(ctx), name, image, path or runtime, chosen)
         return
+    if contract is not None:
+        raise click.UsageError("--contract is that of an --image; code has its runtime's")
     if path is None:
         raise click.UsageError("what is it? a PATH to its code, or --image NAME:TAG")
     said = settings.of_folder(path)
@@ -100,6 +110,7 @@ def _helped(runtime: str) -> Any:
 @click.command(cls=Command)
 @click.argument("name", type=FUNCTION)
 @click.argument("path", type=PATH, required=False)
+@click.option("--image", metavar="NAME:TAG", help="Another image, if the function is one.")
 @settings.setting_options
 @click.option("--unset", multiple=True, type=click.Choice(settings.FIELDS), metavar="SETTING",
               help="Set one back to its default; may be repeated.")  # fmt: skip
@@ -111,6 +122,7 @@ def update(
     /,
     name: str,
     path: Path | None,
+    image: str | None,
     unset: tuple[str, ...],
     prepare: bool,
     **options: Any,
@@ -123,9 +135,12 @@ def update(
     \b
       skep function update dice --timeout 30
       skep function update dice ./dice
+      skep function update run --image debian:trixie-slim
     """  # noqa: D301 (click wants the character)
     said = settings.of_folder(path) if path else {}
     chosen = settings.merged(said, settings.given(options))
+    if image is not None:
+        chosen["image"] = image
     if path is None and not chosen and not unset:
         raise click.UsageError("change what? give a PATH, or a setting such as --timeout 30")
     if twice := sorted(set(unset) & set(settings.given(options)) - {"env"}):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -17,9 +18,12 @@ from wire.errors import BadRequest, Conflict
 from wire.models import Attempt, CallRecord
 from wire.records import WriteCalls
 
+#: How long the Idempotency-Key of a call is known at least, from its acceptance on.
+KEY_KNOWN_MS: Final = 24 * 3600 * 1000
 #: The fields of a record whose bytes a store may hold elsewhere.
 CONTENT: Final = ("params", "result", "logs")
 _NO_PARAMS: Final = msgspec.Raw(b"{}")
+_HIGHEST: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,29 @@ def keyed(project: str, key: str | None) -> str | None:
     return None if key is None else f"{project}/{key}"
 
 
+def instant_ms(text: str | None) -> int | None:
+    """Return a point in time as milliseconds since 1970; None for what is none."""
+    try:
+        return None if text is None else round(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+
+
 def check(request: WriteCalls) -> None:
     """Refuse a write that no api may make.
 
     Raises:
-        BadRequest: a record names another writer, or its params are not UTF-8.
+        BadRequest: a record names another writer, or what no store can hold.
     """
     for record in request.records:
+        if max(record.call.call_num, record.rev, request.epoch) > _HIGHEST:
+            raise BadRequest(
+                f"call {record.call.call_num}, rev {record.rev}, epoch {request.epoch}: "
+                "one of these is no number that a store can hold",
+                hint=f"the highest is {_HIGHEST}",
+            )
+        if "\0" in record.call.project + record.call.func_name:
+            raise BadRequest(f"call {record.call.call_num} has a name with a NUL in it")
         if record.api != request.api:
             raise BadRequest(
                 f"call {record.call.call_num} is of api {record.api!r}, "

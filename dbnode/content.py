@@ -70,6 +70,13 @@ class Content:
             if pack not in named:
                 self.discard(page, pack)
 
+    def remove(self, page: int) -> None:
+        """Remove all packs of a page that is gone, and their folder."""
+        for pack in self._files.list(self._folder(page)):
+            self.discard(page, pack)
+        if self._files.disk.exists(self._folder(page)):
+            self._files.disk.remove_folder(self._folder(page))
+
     def _folder(self, page: int) -> str:
         return f"calls/content/{self._layout.first_of(page):010d}"
 

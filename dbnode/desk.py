@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dbnode.draft import CHANGES, Draft
+from dbnode.draft import CHANGES, Draft, needed
 from dbnode.readings import Readings
+from dbnode.retention import LOOK, Look, Retention
 from dbnode.store import Changes, Measures, Store
 from wire import errors
 from wire.about import about
 from wire.counting import Buckets
 from wire.models import Model
+from wire.records import ListCalls
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +32,14 @@ Asking = Model | errors.SkepError
 class Desk:
     """Answers requests from a store; everything is called from one thread."""
 
-    def __init__(self, store: Store, version: str) -> None:
+    def __init__(self, store: Store, version: str, retention: Retention | None = None) -> None:
         self._store = store
         self._readings = Readings(store, version)
+        self._retention = retention or Retention()
+        #: Where the next look for calls that are no longer kept begins.
+        self._looked = 0
+        #: How many calls went because they are no longer kept.
+        self.expired = 0
         #: How long each commit took, and how many failed.
         self.commits = Buckets()
         self.failed = 0
@@ -71,16 +78,34 @@ class Desk:
         """Let the store do what makes later work cheaper."""
         self._store.tidy()
 
+    def expire(self, now_ms: int) -> bool:
+        """Remove some of the calls that are no longer kept; return whether to look on."""
+        if not self._retention:
+            return False
+        look = Look()
+
+        def choose() -> None:
+            nonlocal look
+            look = self._look(now_ms)
+            self._store.prepare(look.gone, ())
+
+        if _tried(choose) or self._commit(Changes(gone=look.gone)):
+            return False
+        self.expired += len(look.gone)
+        self._looked = look.place
+        if look.gone and self._store.is_untidy:
+            self._store.tidy()
+        return bool(look.place)
+
+    def _look(self, now_ms: int) -> Look:
+        self._store.prepare((), ())
+        total = sum(self._store.counts().values())
+        query = ListCalls(order="asc", limit=LOOK, after=self._looked)
+        return self._retention.look(self._store.scan(query), total, now_ms)
+
     def answer(self, batch: Sequence[Asking]) -> list[Answer]:
         """Answer a batch: its changes first, together, then its reads."""
-        draft = Draft(self._store)
-        answers: dict[int, Answer] = {}
-        for index, request in enumerate(batch):
-            if isinstance(request, CHANGES):
-                answers[index] = _guarded(draft.change, request)
-        failed = self._commit(draft.changes())
-        if failed is not None:
-            answers = dict.fromkeys(answers, failed)
+        answers = self._change(batch)
         for index, request in enumerate(batch):
             if isinstance(request, errors.SkepError):
                 answers[index] = request
@@ -88,28 +113,41 @@ class Desk:
                 answers[index] = _guarded(self._readings.read, request)
         return [answers[index] for index in range(len(batch))]
 
+    def _change(self, batch: Sequence[Asking]) -> dict[int, Answer]:
+        """Decide the changes of a batch and make them durable; all fail if that does."""
+        asked = {n: each for n, each in enumerate(batch) if isinstance(each, CHANGES)}
+        failed = _tried(lambda: self._store.prepare(*needed(batch)))
+        if failed is not None:
+            return dict.fromkeys(asked, failed)
+        draft = Draft(self._store)
+        answers = {n: _guarded(draft.change, request) for n, request in asked.items()}
+        failed = self._commit(draft.changes())
+        return answers if failed is None else dict.fromkeys(asked, failed)
+
     def _commit(self, changes: Changes) -> errors.SkepError | None:
         if not changes:
             return None
         begun = time.perf_counter()
-        failed = self._try_commit(changes)
+        failed = _tried(lambda: self._store.commit(changes))
         self.commits.observe(time.perf_counter() - begun)
         self.failed += failed is not None
         return failed
 
-    def _try_commit(self, changes: Changes) -> errors.SkepError | None:
-        try:
-            self._store.commit(changes)
-        except errors.StoreUnavailable as error:
-            log.error("%s (%s)", error.message, error.hint)
-            return error
-        except Exception:
-            log.exception("a batch could not be committed")
-            return errors.SkepError(
-                "the DB node failed to record this; nothing was changed",
-                hint="its log has the details; this is a defect of skep or a damaged store",
-            )
-        return None
+
+def _tried(work: Callable[[], None]) -> errors.SkepError | None:
+    """Return why the store could not do something; None if it could."""
+    try:
+        work()
+    except errors.StoreUnavailable as error:
+        log.error("%s (%s)", error.message, error.hint)
+        return error
+    except Exception:
+        log.exception("a batch could not be committed")
+        return errors.SkepError(
+            "the DB node failed to record this; nothing was changed",
+            hint="its log has the details; this is a defect of skep or a damaged store",
+        )
+    return None
 
 
 def _guarded(work: Callable[[Any], Model], request: Model) -> Answer:

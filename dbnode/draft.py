@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
@@ -117,6 +117,14 @@ class Draft:
     def _catalogued(self, change: tuple[Catalogue, records.Changed]) -> Model:
         self._catalogue, answer = change
         return answer
+
+
+def needed(batch: Iterable[object]) -> tuple[set[int], set[str]]:
+    """Return the calls and the keys that deciding a batch will look at."""
+    writes = (each for each in batch if isinstance(each, records.WriteCalls))
+    written = [record for write in writes for record in write.records]
+    keys = (Entry(record).key for record in written)
+    return {record.call.call_num for record in written}, {key for key in keys if key}
 
 
 def _identified(new: R) -> R:

@@ -13,16 +13,14 @@ import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 
-from dbnode.calls import Entry
+from dbnode.calls import KEY_KNOWN_MS, Entry, instant_ms
 from dbnode.files import Files
 from dbnode.seals import Layout
 from dbnode.tiny import Page
 
 FOLDER: Final = "calls/keys"
-KNOWN_MS: Final = 24 * 3600 * 1000
 _KEYS: Final = "keys"
 
 
@@ -51,12 +49,15 @@ class Keys:
         """Return the number of the call that has a key (``Entry.key``)."""
         return self._calls.get(_name(key))
 
-    def put(self, number: int, before: Entry | None, after: Entry) -> None:
-        """A record is committed: it has a key, had one, or none."""
-        self._newest_ms = max(self._newest_ms, _ms(after.record.call.accepted_at))
+    def put(self, number: int, before: Entry | None, after: Entry | None) -> None:
+        """A record is committed: it has a key, had one, or none; or (None) it is gone."""
         old = before.key if before is not None else None
-        if old is not None and old != after.key and self.find(old) == number:
+        new = after.key if after is not None else None
+        if old is not None and old != new and self.find(old) == number:
             del self._calls[_name(old)]
+        if after is None:
+            return
+        self._newest_ms = max(self._newest_ms, _ms(after.record.call.accepted_at))
         if after.key is not None:
             self._put(number, _name(after.key), _ms(after.record.call.accepted_at))
 
@@ -71,7 +72,7 @@ class Keys:
                     self._put(number, bytes.fromhex(doc["key"]), doc["at"])
 
     def seal(self, page: int, entries: Iterable[Entry]) -> None:
-        """A page is about to be sealed: make its keys durable, if it has any."""
+        """A page is about to be sealed: make its keys durable, if it has or had any."""
         docs = {
             entry.record.call.call_num: {
                 "key": _name(entry.key).hex(),
@@ -80,8 +81,10 @@ class Keys:
             for entry in entries
             if entry.key is not None
         }
-        if docs:
-            file = Page(self._files, self._path(page))
+        path = self._path(page)
+        # It was sealed before, with calls that are gone: their keys may be used again.
+        if docs or self._files.disk.exists(path):
+            file = Page(self._files, path)
             file.drop(_KEYS, file.numbers(_KEYS))
             file.put(_KEYS, docs)
             file.save()
@@ -90,11 +93,16 @@ class Keys:
 
     def expire(self, sealed: Iterable[int]) -> None:
         """Forget the keys of sealed pages that are old enough."""
-        oldest_ms = min(self._newest_ms, time.time_ns() // 1_000_000) - KNOWN_MS
+        oldest_ms = min(self._newest_ms, time.time_ns() // 1_000_000) - KEY_KNOWN_MS
         for page in self._pages.keys() & set(sealed):
             if self._pages[page].newest_ms < oldest_ms:
                 self._files.discard(self._path(page))
                 self._forget(page)
+
+    def remove(self, page: int) -> None:
+        """A page is gone."""
+        self._files.discard(self._path(page))
+        self._pages.pop(page, None)
 
     def _put(self, number: int, name: bytes, at_ms: int) -> None:
         self._calls[name] = number
@@ -118,8 +126,4 @@ def _name(key: str) -> bytes:
 
 
 def _ms(text: str) -> int:
-    """Return a point in time as milliseconds since 1970; 0 for what is none."""
-    try:
-        return round(datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return 0
+    return instant_ms(text) or 0

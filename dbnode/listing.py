@@ -20,6 +20,7 @@ MAX_ANSWER_BYTES: Final = 16 << 20
 _OPEN: Final = ("PENDING", "RUNNING")
 
 Whole = Callable[[Entry], CallRecord]
+Query = ListCalls | UnfinishedCalls
 
 
 @dataclass(slots=True)
@@ -46,10 +47,14 @@ class Tally:
     def put(self, before: Entry | None, after: Entry) -> None:
         """Count a record that is new or takes the place of another."""
         if before is not None:
-            _less(self.functions, before.function_key)
-            _less(self.statuses, before.record.call.status)
+            self.drop(before)
         self.functions[after.function_key] += 1
         self.statuses[str(after.record.call.status)] += 1
+
+    def drop(self, entry: Entry) -> None:
+        """Count a record no more."""
+        _less(self.functions, entry.function_key)
+        _less(self.statuses, entry.record.call.status)
 
 
 def _less(counter: Counter[str], name: str) -> None:
@@ -58,7 +63,12 @@ def _less(counter: Counter[str], name: str) -> None:
         del counter[name]
 
 
-def is_wanted(query: ListCalls | UnfinishedCalls, entry: Entry) -> bool:
+def is_descending(query: Query) -> bool:
+    """Return whether a listing goes from the newest call to the oldest."""
+    return isinstance(query, ListCalls) and query.order == "desc"
+
+
+def is_wanted(query: Query, entry: Entry) -> bool:
     """Return whether a listing holds this record."""
     call = entry.record.call
     if isinstance(query, UnfinishedCalls):
@@ -68,7 +78,7 @@ def is_wanted(query: ListCalls | UnfinishedCalls, entry: Entry) -> bool:
     return query.function is None or query.function in (call.func_name, entry.function_key)
 
 
-def may_hold(query: ListCalls | UnfinishedCalls, tally: Tally) -> bool:
+def may_hold(query: Query, tally: Tally) -> bool:
     """Return whether a stretch with this tally may hold a record that the listing does."""
     if isinstance(query, UnfinishedCalls):
         return tally.unfinished > 0
@@ -80,9 +90,7 @@ def may_hold(query: ListCalls | UnfinishedCalls, tally: Tally) -> bool:
     return any(name in (key, key.partition("/")[2]) for key in tally.functions)
 
 
-def page(
-    query: ListCalls | UnfinishedCalls, entries: Iterable[Entry], whole: Whole
-) -> tuple[list[CallRecord], bool]:
+def page(query: Query, entries: Iterable[Entry], whole: Whole) -> tuple[list[CallRecord], bool]:
     """Return the records of one answer, read whole, and whether there are more."""
     found: list[CallRecord] = []
     room = MAX_ANSWER_BYTES

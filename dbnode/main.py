@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import zmq
@@ -14,12 +15,27 @@ import zmq
 from dbnode.desk import Desk
 from dbnode.metrics import Metrics
 from dbnode.opening import Redeploy, opened
+from dbnode.retention import Retention
 from dbnode.server import Server
 from dbnode.store import Store
-from wire import process, sockets
+from wire import durations, process, sockets
 from wire.errors import SkepError
-from wire.logs import FORMATS, Format
+from wire.logs import FORMATS
 from wire.scrape import Place, scraped
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or as people write them: ``90``, ``12h``, ``30d``."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return seconds."""
+        try:
+            return durations.seconds(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +44,14 @@ log = logging.getLogger(__name__)
 @click.option("--bind", default="tcp://127.0.0.1:3003", help="Where requests are answered.")
 @click.option("--data", default="skep-data", help="The folder for a store without its own.")
 @click.option("--store", "store_name", default=None, envvar="SKEP_STORE",
-              help="tinydb:FOLDER or memory:  [default: tinydb:DATA/db]")  # fmt: skip
+              help="tinydb:FOLDER, sqlite:///FILE, postgresql://USER@HOST/DATABASE or memory."
+              "  [default: tinydb:DATA/db]")  # fmt: skip
 @click.option("--redeploy", type=click.Choice(["keep", "fresh"]), default="keep",
               help="Keep what the store holds, or forget it at this start.")  # fmt: skip
+@click.option("--keep-calls", type=click.IntRange(0),
+              help="Remove the oldest finished calls beyond so many.")  # fmt: skip
+@click.option("--keep-for", type=Duration(),
+              help="Remove calls that finished longer ago, e.g. 30d.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
               default="info", help="How much goes to stderr.")  # fmt: skip
 @click.option("--log-format", type=click.Choice(FORMATS), default="text", help="Of each line.")
@@ -45,40 +66,38 @@ def main(
     data: str,
     store_name: str | None,
     redeploy: Redeploy,
-    log_level: str,
-    log_format: Format,
+    keep_calls: int | None,
+    keep_for: float | None,
     metrics_port: int | None,
     metrics_host: str,
-    ready_fd: int | None,
-    lifeline_fd: int | None,
+    **started_as: Any,
 ) -> None:
     """Record runtimes, functions and calls; answer one request a frame (docs/protocol.md)."""
-    started = process.Started(
-        process="dbnode",
-        node="dbnode",
-        ready_fd=ready_fd,
-        lifeline_fd=lifeline_fd,
-        log_level=log_level,
-        log_format=log_format,
-    )
+    started = process.Started(process="dbnode", node="dbnode", **started_as)
     scrape = Place(metrics_host, metrics_port)
-    name = store_name or f"tinydb:{Path(data) / 'db'}"
+    keep_for_ms = None if keep_for is None else round(keep_for * 1000)
+    retention = Retention(keep_calls=keep_calls, keep_for_ms=keep_for_ms)
     try:
-        with opened(name, redeploy) as store:
-            process.run(lambda stop: serve(stop, store, bind, started, scrape), started)
+        with opened(store_name or "tinydb", redeploy, Path(data)) as store:
+            desk = Desk(store, process.release(), retention)
+            process.run(lambda stop: serve(stop, store, desk, bind, started, scrape), started)
     except SkepError as error:
         process.refuse(error, started)
 
 
 async def serve(
-    stop: asyncio.Event, store: Store, bind: str, started: process.Started, scrape: Place
+    stop: asyncio.Event,
+    store: Store,
+    desk: Desk,
+    bind: str,
+    started: process.Started,
+    scrape: Place,
 ) -> None:
-    """Serve a store on an endpoint until ``stop``."""
+    """Serve a store's desk on an endpoint until ``stop``."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         socket = sockets.open_socket(context, zmq.ROUTER)
         endpoint = sockets.bind(socket, bind)
-        desk = Desk(store, process.release())
         server = Server(socket, desk)
         try:
             async with scraped(scrape, Metrics(server, desk).page) as url:

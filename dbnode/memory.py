@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import bisect
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 
+from dbnode import listing
 from dbnode.calls import Entry
 from dbnode.catalogue import Catalogue
 from dbnode.ledger import Ledger
-from dbnode.listing import Tally
+from dbnode.listing import Query, Tally
 from dbnode.store import Changes
 from wire.models import CallRecord
 
@@ -63,18 +64,16 @@ class MemoryStore:
         """Return the record."""
         return entry.record
 
-    def scan(
-        self,
-        after: int | None,
-        *,
-        descending: bool,
-        may_hold: Callable[[Tally], bool],
-    ) -> Iterator[Entry]:
-        """Yield entries in order of callNum, beyond ``after`` in that order."""
-        if not may_hold(self._tally):
+    def scan(self, query: Query) -> Iterator[Entry]:
+        """Yield entries in the order of a listing, beyond its ``after``."""
+        if not listing.may_hold(query, self._tally):
             return
-        for number in _beyond(self._numbers, after, descending=descending):
+        down = listing.is_descending(query)
+        for number in _beyond(self._numbers, query.after, descending=down):
             yield self._entries[number]
+
+    def prepare(self, numbers: Collection[int], keys: Collection[str]) -> None:
+        """Do nothing: all is at hand."""
 
     def commit(self, changes: Changes) -> None:
         """Take a batch over."""
@@ -90,6 +89,15 @@ class MemoryStore:
             if entry.key is not None:
                 self._keys[entry.key] = number
             self._entries[number] = entry
+        for number in changes.gone:
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        entry = self._entries.pop(number)
+        self._numbers.remove(number)
+        self._tally.drop(entry)
+        if entry.key is not None:
+            self._keys.pop(entry.key, None)
 
     def tidy(self) -> None:
         """Do nothing: there is nothing to make cheaper."""

@@ -45,6 +45,9 @@ FAILED: Final = Metric(
     "skep_dbnode_failed_commits_total", "counter", "Batches that could not be made durable."
 )
 CALLS: Final = Metric("skep_dbnode_calls", "gauge", "Calls that are stored.")
+EXPIRED: Final = Metric(
+    "skep_dbnode_expired_calls_total", "counter", "Calls removed as no longer kept."
+)
 PAGES: Final = Metric(
     "skep_dbnode_pages", "gauge", "Pages of calls: open (may change) and sealed.", ("state",)
 )
@@ -59,7 +62,7 @@ NEXT: Final = Metric("skep_dbnode_next_call", "gauge", "The next call number to 
 
 METRICS: Final = (
     *(REQUESTS, STALE, WAITING, BATCH, COMMIT, SYNC, FAILED),
-    *(CALLS, PAGES, BYTES, SEQ, EPOCH, NEXT),
+    *(CALLS, EXPIRED, PAGES, BYTES, SEQ, EPOCH, NEXT),
 )
 
 
@@ -107,6 +110,7 @@ def _requests(server: Server) -> Iterator[Reading]:
 def _commits(desk: Desk) -> Iterator[Reading]:
     yield COMMIT, (), desk.commits
     yield FAILED, (), desk.failed
+    yield EXPIRED, (), desk.expired
     if desk.syncs is not None:
         yield SYNC, (), desk.syncs
 

@@ -13,6 +13,7 @@ from dbnode.calls import keyed
 from dbnode.store import Store
 from wire import errors, records
 from wire.models import Model
+from wire.releases import PROTOCOL
 
 
 class Readings:
@@ -30,7 +31,10 @@ class Readings:
         """Say which store this is."""
         store = self._store
         return records.Pong(
-            store=store.name, version=self._version, epoch=store.catalogue.epoch
+            store=store.name,
+            version=self._version,
+            epoch=store.catalogue.epoch,
+            protocol=PROTOCOL,
         )
 
     def catalogue(self, request: records.ReadCatalogue) -> Model:
@@ -63,22 +67,12 @@ class Readings:
 
     def list_calls(self, request: records.ListCalls) -> Model:
         """Return a page of public records."""
-        found = self._store.scan(
-            request.after,
-            descending=request.order == "desc",
-            may_hold=lambda tally: listing.may_hold(request, tally),
-        )
-        page, more = listing.page(request, found, self._store.whole)
+        page, more = listing.page(request, self._store.scan(request), self._store.whole)
         return records.CallsListed(calls=tuple(each.call for each in page), more=more)
 
     def unfinished(self, request: records.UnfinishedCalls) -> Model:
         """Return a page of an api's records that have not ended."""
-        found = self._store.scan(
-            request.after,
-            descending=False,
-            may_hold=lambda tally: listing.may_hold(request, tally),
-        )
-        page, more = listing.page(request, found, self._store.whole)
+        page, more = listing.page(request, self._store.scan(request), self._store.whole)
         without = tuple(replace(each, logs=None) for each in page)
         return records.CallsUnfinished(records=without, more=more)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -26,6 +26,13 @@ Doc = dict[str, Any]
 Fetch = Callable[[Ref], bytes]
 
 _NO_PARAMS: Final = msgspec.Raw(b"")
+
+
+class Packing(Protocol):
+    """Where the big pieces of a record go."""
+
+    def put(self, data: bytes) -> Ref:
+        """Take a piece and return where it is."""
 
 
 class Pack:
@@ -47,7 +54,7 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def to_doc(entry: Entry, before: Doc | None, pack: Pack) -> Doc:
+def to_doc(entry: Entry, before: Doc | None, pack: Packing) -> Doc:
     """Return the document of an entry; its new big pieces go into the pack."""
     record = entry.record
     pieces = _pieces(record)
@@ -87,7 +94,7 @@ def _pieces(record: CallRecord) -> dict[str, bytes]:
     return pieces
 
 
-def _placed(data: bytes, known: Ref | None, pack: Pack) -> Ref:
+def _placed(data: bytes, known: Ref | None, pack: Packing) -> Ref:
     """Return where a piece is: where it was before, if it is the same."""
     if known is not None and known[2] == len(data) and known[3] == digest(data):
         return known

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_BATCH: Final = 1000
+#: How often calls are looked for that are no longer kept, in seconds.
+EXPIRE_S: Final = 10.0
 BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, MAX_BATCH)
 #: Stands for what is no request.
 NO_REQUEST: Final = "_none"
@@ -50,6 +53,7 @@ class Server:
         self._waiting: deque[Asked] = deque()
         self._arrived = asyncio.Event()
         self.drops = Drops()
+        self._refused: set[str] = set()
         #: By msgType and ok, or the code of the error.
         self.answered: Counter[tuple[str, str]] = Counter()
         self.batches = Buckets(BATCHES)
@@ -72,6 +76,7 @@ class Server:
     async def serve(self, stop: asyncio.Event) -> None:
         """Answer until ``stop``; the batch under way then is committed first."""
         watch = asyncio.create_task(self._wake_at(stop), name="stop")
+        expiry = asyncio.create_task(self._expire(), name="expiry")
         try:
             while not stop.is_set():
                 await self._arrived.wait()
@@ -80,12 +85,22 @@ class Server:
                     await self._one_batch()
         finally:
             watch.cancel()
+            expiry.cancel()
             self._thread.shutdown()
             self._link.close()
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._arrived.set()
+
+    async def _expire(self) -> None:
+        """Remove what is no longer kept, some calls at a time: batches go in between."""
+        while True:
+            more = await self.between_batches(self._expire_some)
+            await asyncio.sleep(0 if more else EXPIRE_S)
+
+    def _expire_some(self) -> bool:
+        return self._desk.expire(time.time_ns() // 1_000_000)
 
     async def _one_batch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -107,11 +122,20 @@ class Server:
             return
         try:
             request: Asking = records.decode_request(frame)
+        except errors.WrongVersion as error:
+            self._estranged(error)
+            request = error
         except errors.BadRequest as error:
             # It takes its turn too: who pipelines requests knows answers by their order.
             request = error
         self._waiting.append(Asked(peer, frame, request))
         self._arrived.set()
+
+    def _estranged(self, error: errors.WrongVersion) -> None:
+        """Log a refusal once: who is refused asks again every few seconds."""
+        if error.message not in self._refused:
+            self._refused.add(error.message)
+            log.warning("refused: %s (%s)", error.message, error.hint)
 
     def _answer(self, peer: bytes, frame: bytes, answer: Answer) -> None:
         self._link.send((peer, b"", encoded(frame, answer)))

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from dbnode import rows
@@ -24,7 +25,7 @@ from dbnode.content import Content
 from dbnode.files import Files
 from dbnode.index import Index
 from dbnode.keys import Keys
-from dbnode.listing import Tally, beyond
+from dbnode.listing import Query, Tally, beyond, is_descending, may_hold
 from dbnode.places import OPEN, Places
 from dbnode.rows import Doc, Pack
 from dbnode.seals import Layout
@@ -51,8 +52,8 @@ class _Staging:
     page: Page
     tally: Tally
     pack: Pack
-    #: (callNum, record before, record after)
-    records: list[tuple[int, Entry | None, Entry]] = field(default_factory=list)
+    #: (callNum, record before, record after); None: there was, or is, none.
+    records: list[tuple[int, Entry | None, Entry | None]] = field(default_factory=list)
 
 
 class Shelf:
@@ -114,14 +115,13 @@ class Shelf:
         page = self._layout.page_of(call_num)
         return rows.whole(doc, lambda ref: self._content.fetch(page, ref))
 
-    def scan(
-        self, after: int | None, *, descending: bool, may_hold: Callable[[Tally], bool]
-    ) -> Iterator[Entry]:
-        """Yield entries in order of callNum, beyond ``after``; reads a page at a time."""
-        for number in self._beyond(after, descending=descending):
-            if may_hold(self._tallies[number]):
+    def scan(self, query: Query) -> Iterator[Entry]:
+        """Yield entries in the order of a listing; reads a page at a time, where it must."""
+        after, down = query.after, is_descending(query)
+        for number in self._beyond(after, descending=down):
+            if may_hold(query, self._tallies[number]):
                 page = self._page(number)
-                for call_num in beyond(page.numbers(_CALLS), after, descending=descending):
+                for call_num in beyond(page.numbers(_CALLS), after, descending=down):
                     doc = page.get(_CALLS, call_num)
                     if doc is not None:
                         yield rows.brief(doc)
@@ -154,10 +154,13 @@ class Shelf:
 
     # Writing: ``stage``, settle, ``save``, settle, ``keep``; ``undo`` at any point
 
-    def stage(self, entries: Mapping[int, Entry]) -> None:
-        """Stage records; their big pieces are written, and durable once settled."""
-        grouped: dict[int, dict[int, Entry]] = {}
-        for call_num, entry in entries.items():
+    def stage(self, entries: Mapping[int, Entry], gone: Collection[int] = ()) -> None:
+        """Stage records; their big pieces are written, and durable once settled.
+
+        ``gone`` are numbers of known calls that go.
+        """
+        grouped: dict[int, dict[int, Entry | None]] = {}
+        for call_num, entry in chain(entries.items(), ((number, None) for number in gone)):
             grouped.setdefault(self._layout.page_of(call_num), {})[call_num] = entry
         for number, group in grouped.items():
             if number in self._places.sealed or number in self._half_sealed:
@@ -179,6 +182,8 @@ class Shelf:
             self._adopt(number, staging.tally)
             for call_num, before, after in staging.records:
                 self._keys.put(call_num, before, after)
+            if any(after is None for _, _, after in staging.records):
+                self._sweep(number)
         self._note_ripe(self._staging if newest == self._newest else self._places.open)
         self._staging.clear()
 
@@ -198,7 +203,7 @@ class Shelf:
         staged = {number: staging.page for number, staging in self._staging.items()}
         return {**self._stale, **staged}
 
-    def _stage_page(self, number: int, group: Mapping[int, Entry]) -> _Staging:
+    def _stage_page(self, number: int, group: Mapping[int, Entry | None]) -> _Staging:
         tally = self._tallies.get(number, Tally()).copy()
         pack = self._content.new_pack(min(group))
         staging = _Staging(self._page(number), tally, pack)
@@ -207,9 +212,13 @@ class Shelf:
         for call_num, entry in group.items():
             doc = staging.page.get(_CALLS, call_num)
             before = None if doc is None else rows.brief(doc)
-            docs[call_num] = rows.to_doc(entry, doc, pack)
-            tally.put(before, entry)
+            if entry is not None:
+                docs[call_num] = rows.to_doc(entry, doc, pack)
+                tally.put(before, entry)
+            elif before is not None:
+                tally.drop(before)
             staging.records.append((call_num, before, entry))
+        staging.page.drop(_CALLS, group.keys() - docs.keys())
         staging.page.put(_CALLS, docs)
         return staging
 
@@ -231,18 +240,22 @@ class Shelf:
 
     def _note_ripe(self, numbers: Mapping[int, _Staging] | set[int]) -> None:
         for number in numbers:
-            if self._layout.is_ripe(self._tallies[number], number, self._newest):
+            tally = self._tallies[number]
+            if not tally.count or self._layout.is_ripe(tally, number, self._newest):
                 self._ripe.add(number)
             else:
                 self._ripe.discard(number)
 
     def tidy(self) -> None:
-        """Put pages away whose calls have all ended.
+        """Put pages away whose calls have all ended, and remove those that have none left.
 
         Raises:
             OSError: the disk refuses; it will be tried again.
         """
         for number in sorted(self._ripe - self._stale.keys()):
+            if not self._tallies[number].count:
+                self._remove(number)
+                continue
             self._keys.seal(number, self._entries(number))
             self._half_sealed.add(number)
             self._index.note(number, self._tallies[number])
@@ -250,6 +263,21 @@ class Shelf:
             self._half_sealed.discard(number)
             self._ripe.discard(number)
         self._keys.expire(self._places.sealed)
+
+    def _remove(self, number: int) -> None:
+        """Remove what is left of a page without calls; a crash on the way is finished later."""
+        self._discard(number)
+        self._order.remove(number)
+        del self._tallies[number]
+        self._places.open.discard(number)
+        self._ripe.discard(number)
+
+    def _discard(self, number: int) -> None:
+        self._content.remove(number)
+        self._keys.remove(number)
+        self._cache.pop(number, None)
+        # Last: while it is there, a start finds the page and finishes this.
+        self._files.discard(self._places.path(number, sealed=False))
 
     def _entries(self, number: int) -> Iterator[Entry]:
         return (rows.brief(doc) for _, doc in self._page(number).all(_CALLS))
@@ -284,12 +312,18 @@ class Shelf:
 
     def _load_open(self, number: int) -> None:
         page, tally = self._page(number), Tally()
-        named: set[str] = set()
         for call_num, doc in page.all(_CALLS):
             entry = rows.brief(doc)
             tally.put(None, entry)
             self._keys.put(call_num, None, entry)
-            named |= {ref[0] for ref in rows.refs(doc).values()}
         if tally.count:
             self._adopt(number, tally)
+            self._sweep(number)
+        else:
+            self._discard(number)
+
+    def _sweep(self, number: int) -> None:
+        """Remove the packs that no call of a page names."""
+        docs = (doc for _, doc in self._page(number).all(_CALLS))
+        named = {ref[0] for doc in docs for ref in rows.refs(doc).values()}
         self._content.sweep(number, named)

@@ -7,14 +7,14 @@ one thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from dbnode.calls import Entry
 from dbnode.catalogue import Catalogue
 from dbnode.ledger import Ledger
-from dbnode.listing import Tally
+from dbnode.listing import Query
 from wire.counting import Buckets
 from wire.models import CallRecord
 
@@ -26,9 +26,11 @@ class Changes:
     catalogue: Catalogue | None = None
     ledger: Ledger | None = None
     entries: dict[int, Entry] = field(default_factory=dict)
+    #: Numbers of calls that are there, and go with all that they hold.
+    gone: frozenset[int] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.catalogue or self.ledger or self.entries)
+        return bool(self.catalogue or self.ledger or self.entries or self.gone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +77,20 @@ class Store(Protocol):
     def whole(self, entry: Entry) -> CallRecord:
         """Return the record of an entry that was found here, with what is held."""
 
-    def scan(
-        self, after: int | None, *, descending: bool, may_hold: Callable[[Tally], bool]
-    ) -> Iterator[Entry]:
-        """Yield entries in order of callNum, lazily, beyond ``after`` in that order.
+    def scan(self, query: Query) -> Iterator[Entry]:
+        """Yield entries in the order of a listing, lazily, beyond its ``after``.
 
-        Stretches whose tally ``may_hold`` denies may be left out.
+        What it does not want may be among them, or may be left out.
+        """
+
+    def prepare(self, numbers: Collection[int], keys: Collection[str]) -> None:
+        """Be ready for a batch that will ask for these calls and keys.
+
+        Only here may what is committed seem to change by itself: a store that was lost for a
+        while is read anew.
+
+        Raises:
+            StoreUnavailable: the store is away; what it keeps in memory may still be read.
         """
 
     def commit(self, changes: Changes) -> None:

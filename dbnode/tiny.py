@@ -48,7 +48,7 @@ class Page:
         self._files = files
         self._indented = indented
         self._is_saved = False
-        self._encoded: dict[tuple[str, str], tuple[Doc, bytes]] = {}
+        self._encoded: dict[str, dict[str, tuple[Doc, bytes]]] = {}
         self._staged = Staged(_load(files, path))
         staged = self._staged
         self._db = TinyDB(storage=lambda: staged)
@@ -107,26 +107,32 @@ class Page:
 
     def _encode(self) -> bytes:
         """Return the file: TinyDB's JSON, one document a line."""
-        before, self._encoded = self._encoded, {}
-        tables = []
+        # All pieces are joined once: a copy of a full page costs as much as its write.
+        pieces: list[bytes] = []
         for name, docs in self._staged.tables.items():
-            rows = (self._row(before, name, number, doc) for number, doc in docs.items())
-            tables.append(b'"%s": {\n%s\n}' % (name.encode(), b",\n".join(rows)))
-        data = b"{%s}\n" % b",\n".join(tables)
+            known = self._encoded.setdefault(name, {})
+            rows = _rows(docs, known) or [b""]
+            rows[0] = b'%s"%s": {\n%s' % (b"" if pieces else b"{", name.encode(), rows[0])
+            rows[-1] += b"\n}"
+            pieces += rows
+            if len(known) > len(docs):
+                self._encoded[name] = {number: known[number] for number in docs}
+        pieces = pieces or [b"{"]
+        pieces[-1] += b"}\n"
+        data = b",\n".join(pieces)
         return msgspec.json.format(data, indent=2) + b"\n" if self._indented else data
 
-    def _row(
-        self,
-        before: dict[tuple[str, str], tuple[Doc, bytes]],
-        table: str,
-        number: str,
-        doc: Doc,
-    ) -> bytes:
-        known = before.get((table, number))
-        if known is None or known[0] is not doc:
-            known = (doc, b'"%s": %s' % (number.encode(), msgspec.json.encode(doc)))
-        self._encoded[table, number] = known
-        return known[1]
+
+def _rows(docs: dict[str, Doc], known: dict[str, tuple[Doc, bytes]]) -> list[bytes]:
+    """Return the encoded documents; of those that are ``known`` nothing is encoded again."""
+    rows = []
+    for number, doc in docs.items():
+        row = known.get(number)
+        if row is None or row[0] is not doc:
+            encoded = b'"%s": %s' % (number.encode(), msgspec.json.encode(doc))
+            row = known[number] = (doc, encoded)
+        rows.append(row[1])
+    return rows
 
 
 def _load(files: Files, path: str) -> Tables:

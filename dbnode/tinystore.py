@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +22,7 @@ from dbnode.calls import Entry
 from dbnode.catalogue import Catalogue
 from dbnode.files import TEMPORARY, Disk, Files, explained
 from dbnode.ledger import Ledger, used
-from dbnode.listing import Tally
+from dbnode.listing import Query
 from dbnode.seals import Layout
 from dbnode.shelf import FOLDERS, Shelf
 from dbnode.store import Changes
@@ -126,15 +126,12 @@ class TinyStore:
             return entry.record
         return self._shelf.whole(entry.record.call.call_num)
 
-    def scan(
-        self,
-        after: int | None,
-        *,
-        descending: bool,
-        may_hold: Callable[[Tally], bool],
-    ) -> Iterator[Entry]:
-        """Yield entries in order of callNum, lazily, beyond ``after`` in that order."""
-        return self._shelf.scan(after, descending=descending, may_hold=may_hold)
+    def scan(self, query: Query) -> Iterator[Entry]:
+        """Yield entries in the order of a listing, lazily, beyond its ``after``."""
+        return self._shelf.scan(query)
+
+    def prepare(self, numbers: Collection[int], keys: Collection[str]) -> None:
+        """Do nothing: what is open is at hand."""
 
     def commit(self, changes: Changes) -> None:
         """Make a batch durable, or raise and leave everything as it was."""
@@ -147,7 +144,7 @@ class TinyStore:
         self._keep(changes)
 
     def _write(self, changes: Changes) -> None:
-        self._shelf.stage(changes.entries)
+        self._shelf.stage(changes.entries, changes.gone)
         self._files.settle()
         for page in self._stage_small(changes):
             page.save()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from wire import jobs
 from wire.codec import Message
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """An attempt on this miniworker, by the ``serial`` that its agent knows it by.
 
     The number of an attempt would not do: those of different calls are the same.
@@ -21,30 +20,26 @@ class Held:
     arrived: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(msgspec.Struct, frozen=True):
     """Send this to the worker."""
 
     message: Message
     payload: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Hand:
+class Hand(msgspec.Struct, frozen=True):
     """Give this attempt to the agent: from here on it may have begun."""
 
     held: Held
 
 
-@dataclass(frozen=True, slots=True)
-class KillAttempt:
+class KillAttempt(msgspec.Struct, frozen=True):
     """Tell the agent to end this attempt."""
 
     serial: int
 
 
-@dataclass(frozen=True, slots=True)
-class Destroy:
+class Destroy(msgspec.Struct, frozen=True):
     """Kill the sandbox; ``gone`` is told when that has happened."""
 
 

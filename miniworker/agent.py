@@ -76,6 +76,8 @@ class Result(Frame, frozen=True, kw_only=True, tag="result"):
         "result_too_large",
         "command_not_found",
         "entry_not_found",
+        "http_status",
+        "no_answer",
         "oom",
     ] = ""
     message: str = ""
@@ -85,6 +87,8 @@ class Result(Frame, frozen=True, kw_only=True, tag="result"):
     #: Whether the next call may come, or a ``ready`` of its own is to be awaited.
     ready: bool = True
     peak_memory: Annotated[int, Meta(ge=0, le=1 << 50)] | None = None
+    #: How long the function itself ran: a hint, for it is the sandbox that says so.
+    ran_us: Annotated[int, Meta(ge=0, le=1 << 50)] | None = None
 
 
 class Exit(Frame, frozen=True, kw_only=True, tag="exit"):

@@ -63,7 +63,7 @@ def find_kills(engine: Engine, version: str, container: str) -> cgroups.Kills | 
     """Return the count of what the kernel killed for its memory in a running container."""
     found = cgroups.find(version, container)
     if found is None:
-        found = cgroups.find_by_pid(version, engine.state(container).pid)
+        found = cgroups.find_by_pid(version, engine.state(container).pid, container)
     return found
 
 

@@ -9,8 +9,9 @@ cancel), the death of the sandbox, or RETURNED.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from miniworker import agent
@@ -43,7 +44,11 @@ class Attempts:
     """The attempts of one sandbox, in order."""
 
     def __init__(
-        self, miniworker: str, memory_mib: int | None = None, kill_s: float = KILL_S
+        self,
+        miniworker: str,
+        memory_mib: int | None = None,
+        kill_s: float = KILL_S,
+        serials: Iterator[int] | None = None,
     ) -> None:
         self._miniworker = miniworker
         self._kill_s = kill_s
@@ -58,7 +63,9 @@ class Attempts:
         self._ready_by: float | None = None
         #: Its READY overtook the result that it belongs to, on the other connection.
         self._early = False
-        self._serials = 0
+        self._serials = serials or count(1)
+        #: That of the newest.
+        self.serial = 0
         self._closed = False
 
     def __repr__(self) -> str:
@@ -79,8 +86,8 @@ class Attempts:
         """Take an attempt: it runs now, or waits behind the head."""
         if self._closed:
             return [_returned(job)]
-        self._serials += 1
-        self._waiting.append(Held(self._serials, job, params, now))
+        self.serial = next(self._serials)
+        self._waiting.append(Held(self.serial, job, params, now))
         return self._next(now)
 
     def cancel(self, call: int, attempt: int, reason: Reason, now: float) -> list[Action]:
@@ -141,7 +148,8 @@ class Attempts:
             result_type=result.result_type,
         )
         self._may_load(result.ready, now)
-        return [self._done(held, outcome, parts), *self._next(now)]
+        ran_ms = None if result.ran_us is None else result.ran_us / 1000
+        return [self._done(held, outcome, parts, ran_ms), *self._next(now)]
 
     def ready(self, now: float) -> list[Action]:
         """The agent has loaded its function again.
@@ -294,7 +302,9 @@ class Attempts:
         except ValueError as error:
             raise ProtocolError(f"the agent contradicts itself: {error}") from error
 
-    def _done(self, held: Held, outcome: Outcome, parts: list[bytes]) -> Tell:
+    def _done(
+        self, held: Held, outcome: Outcome, parts: list[bytes], ran_ms: float | None = None
+    ) -> Tell:
         self._head = None
         result, stdout, stderr = parts
         message = jobs.Done(
@@ -302,6 +312,7 @@ class Attempts:
             attempt=held.job.attempt,
             outcome=outcome,
             sizes=(len(result), len(stdout), len(stderr)),
+            ran_ms=ran_ms,
         )
         return Tell(message, b"".join(parts))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from miniworker.building import built, command
 from miniworker.sandbox import NoSandbox, Plan
 from miniworker.watching import Watch
@@ -55,10 +57,17 @@ class Builder:
         """Return when ``due`` will have something; None while nothing waits."""
         return self._watch.wake_at()
 
-    def end(self, message: Message, payload: bytes) -> Iterator[Message]:
-        """Yield what is to be told at last, now that nothing of the sandbox runs."""
+    def end(
+        self, message: Message, payload: bytes, failure: NoSandbox | None
+    ) -> Iterator[Message]:
+        """Yield what is to be told at last, now that nothing of the sandbox runs.
+
+        ``failure`` is why what was built did not get here.
+        """
         self._watch.close()
         answer = built(message, payload, self._dependencies, self._watch.printed)
+        if failure is not None:
+            answer = msgspec.structs.replace(answer, reason=failure.reason, fault=failure.fault)
         while text := self._watch.printed.piece():
             yield jobs.Printed(text=text)
         yield answer

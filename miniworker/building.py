@@ -38,6 +38,11 @@ def built(end: Message, payload: bytes, dependencies: str, printed: Printed) -> 
     return jobs.Built(reason=reason, fault=Fault.NODE, log=printed.tail)
 
 
+def is_done(end: Message) -> bool:
+    """Return whether the one attempt ended as an install does that went well."""
+    return isinstance(end, jobs.Done) and end.outcome.status is Status.DONE
+
+
 def _ended(done: jobs.Done, dependencies: str, printed: Printed) -> jobs.Built:
     text = printed.tail
     status, reason = done.outcome.status, done.outcome.reason

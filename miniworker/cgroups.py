@@ -60,13 +60,18 @@ def find(version: str, container: str) -> Kills | None:
     return None
 
 
-def find_by_pid(version: str, pid: int) -> Kills | None:
-    """Return the count of the cgroup that a process of this host is in."""
+def find_by_pid(version: str, pid: int, container: str) -> Kills | None:
+    """Return the count of a container's cgroup by its first process, if that is of this host.
+
+    Where the engine is another host, or this process in a container, the number is another's.
+    """
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
         return None
     place = file_of(version, lines)
+    if container not in place:
+        return None
     try:
         return Kills(os.open(place, os.O_RDONLY | os.O_CLOEXEC)) if place else None
     except OSError:

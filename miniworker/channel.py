@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from miniworker import agent
+from miniworker.sandbox import Connection
 
 READ_BYTES: Final = 256 << 10
 #: More than a connection holds of what a process wrote before it ended.
@@ -15,9 +16,9 @@ LAST_READS: Final = 8
 
 
 class Channel:
-    """A non-blocking unix stream that speaks in frames."""
+    """A connection that never waits and speaks in frames."""
 
-    def __init__(self, connection: socket.socket, limits: agent.Limits) -> None:
+    def __init__(self, connection: Connection, limits: agent.Limits) -> None:
         connection.setblocking(False)
         self._socket = connection
         self._reader = agent.FrameReader(limits)
@@ -40,7 +41,7 @@ class Channel:
     ) -> None:
         """Queue a frame and send what goes; a descriptor travels with the first byte."""
         self._out += agent.encode_frame(message, body)
-        if descriptors:
+        if descriptors and isinstance(self._socket, socket.socket):
             sent = socket.send_fds(self._socket, [self._out], list(descriptors))
             del self._out[:sent]
         self.flush()

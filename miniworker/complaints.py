@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from miniworker.sandbox import STALE, NoSandbox
+from miniworker.sandbox import STALE, STALE_IMAGE, NoSandbox
 from wire.models import Fault
 
-PULL: Final = "docker pull {image}, or build it: runtimes/ has the Dockerfiles of skep's own"
+PULL: Final = (
+    "docker pull {image}, or build it: runtimes/ has the Dockerfiles of skep's own; an image "
+    "whose name begins with its registry is pulled by the node itself"
+)
+_LOGIN: Final = "docker login, or SKEP_REGISTRY_CONFIG on the node, has credentials for it"
+_PUSH: Final = "skep runtime push, skep function push or docker push puts it there"
+_AWAY: Final = "see it with: docker pull, on that node"
 _PROGRAM: Final = "use an image that has it, or a runtime whose agent the image can run"
 _NO_NETWORK: Final = "SKEP_DOCKER_NETWORK names the network for what asks for one"
 _NOT_SHARED: Final = "keep --data where the engine's host has it too, under the same path"
@@ -41,6 +47,37 @@ NOT_RUN: Final = (
     "executable file not found", "permission denied", "no such file or directory",
     "is a directory",
 )  # fmt: skip
+
+
+#: The same for what an engine or a registry says while an image is pulled.
+NOT_PULLED: Final[tuple[tuple[str, Fault, str, str], ...]] = (
+    ("no space left on device", Fault.NODE, "the disk of the engine is full",
+     "docker system df says what takes the space"),
+    ("no matching manifest", Fault.FUNCTION, "it is not there for this engine's architecture",
+     "build it for this architecture too"),
+    ("unauthorized", Fault.NODE, "its registry refused this node's credentials, or has none",
+     _LOGIN),
+    ("authentication", Fault.NODE, "its registry refused this node's credentials, or has none",
+     _LOGIN),
+    ("no basic auth", Fault.NODE, "its registry asks for credentials", _LOGIN),
+    ("denied", Fault.NODE, "its registry refused this node", _LOGIN),
+    ("manifest unknown", Fault.FUNCTION, "its registry has no such image", _PUSH),
+    ("name unknown", Fault.FUNCTION, "its registry has no such image", _PUSH),
+    ("not found", Fault.FUNCTION, "its registry has no such image", _PUSH),
+    ("invalid reference format", Fault.FUNCTION, "that is no name of an image",
+     "say it as for docker pull"),
+)  # fmt: skip
+
+
+def not_pulled(said: str, image: str) -> tuple[NoSandbox, bool]:
+    """Return why an image could not be pulled, and whether trying again may help."""
+    low = said.lower()
+    for words, fault, why, hint in NOT_PULLED:
+        if words in low:
+            text = f"the image {image!r} was not pulled: {why} ({said})"
+            return NoSandbox(text, hint=hint, fault=fault, code="image_unavailable"), False
+    text = f"the image {image!r} was not pulled: its registry does not answer ({said})"
+    return NoSandbox(text, hint=_AWAY, code="image_unavailable"), True
 
 
 def refused(said: str, image: str, program: str) -> NoSandbox:
@@ -88,10 +125,38 @@ def ended(exit_code: int, printed: str, image: str, *, out_of: int | None) -> No
     return NoSandbox(message, hint=_PROGRAM, fault=Fault.FUNCTION, code=code)
 
 
+def not_serving(how: str, printed: str) -> NoSandbox:
+    """Return why a server is none."""
+    return NoSandbox(
+        f"it is no server: {how}",
+        hint="it has to listen on 127.0.0.1 or on all addresses, on the port that PORT says",
+        fault=Fault.FUNCTION,
+        code="not_serving",
+        log=printed,
+    )
+
+
+def no_room(limit: int, printed: str) -> NoSandbox:
+    """Return why a function cannot be loaded for which the kernel had to kill."""
+    return NoSandbox(
+        f"it reached its memory limit of {limit} MiB while it was loaded",
+        hint="raise memory",
+        fault=Fault.FUNCTION,
+        code="oom",
+        log=printed,
+    )
+
+
 def built_elsewhere(image: str) -> NoSandbox:
     """Return why a bundle that another image built is not used."""
     message = f"the dependencies were installed in another image than {image!r} is now"
     return NoSandbox(message, fault=Fault.NONE, code=STALE)
+
+
+def baked_of_other(image: str) -> NoSandbox:
+    """Return why an image that another function, or another state of it, is in is not used."""
+    message = f"the image {image!r} is not what was baked of this function"
+    return NoSandbox(message, fault=Fault.NONE, code=STALE_IMAGE)
 
 
 def for_another_machine(image: str, has: str, needs: str) -> NoSandbox:

@@ -57,6 +57,7 @@ class ConfinedSandbox:
     """One confined process and what comes of it."""
 
     is_left = False
+    line = None
 
     def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
         self._plan = plan
@@ -118,6 +119,9 @@ class ConfinedSandbox:
             os.waitpid(self._pid, 0)
             self._pid = None
         processes.end_orphans()
+
+    def collect(self) -> None:
+        """Do nothing: it was built in place."""
 
     def out_of_memory(self) -> bool:
         """Return False: without a cgroup only the program itself can tell."""

@@ -10,45 +10,30 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from miniworker import asking, cgroups, complaints, creation, image_user, ownership, passing
+from miniworker import asking, cgroups, complaints, creation, image_user
+from miniworker.apart import Refusal, Told, apart
+from miniworker.attached import Attached
 from miniworker.engine import Engine, EngineAway, EngineRefused, Image
+from miniworker.engine_settings import Settings
 from miniworker.origins import Origins
 from miniworker.sandbox import COMMANDS_BY_PYTHON, NoSandbox, Plan, no_agent
-from miniworker.sharing import host_path
+from miniworker.transports import way
+from wire import baked, inside
+from wire.errors import TooLarge, UnsafeArchive
+from wire.models import Fault
 
 log = logging.getLogger(__name__)
 
 #: The engine is not asked more often whether a container lives that has yet to answer.
 LOOK_AGAIN_S: Final = 0.25
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the probe found, as it travels in Spawn.settings: all are strings."""
-
-    #: Where the engine is; empty for DOCKER_HOST.
-    engine: str = ""
-    version: str = "1.41"
-    architecture: str = ""
-    cgroup: str = "1"
-    #: Whose the containers are, by label.
-    installation: str = "none"
-    node: str = "none"
-    boot: str = "none"
-    #: The folder of this driver on the node: agents, and what is known of images.
-    folder: str
-    #: The folder of all bundles; empty to show each sandbox its own alone.
-    bundles: str = ""
-    network: str = "bridge"
-    #: JSON: where this worker's folders are on the engine's host, if it runs in a container.
-    mounts: str = "{}"
 
 
 class ContainerSandbox:
@@ -57,9 +42,8 @@ class ContainerSandbox:
     def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
         self._plan = plan
         self._settings = msgspec.convert(dict(settings), Settings)
-        self._mounts = msgspec.json.decode(self._settings.mounts, type=dict[str, str])
         self._origins = Origins(Path(self._settings.folder))
-        self._image_name = plan.spec.runtime.image
+        self._image_name = plan.image
         self._image_id = ""
         self._program = self._find_program()
         self._engine = Engine(self._settings.engine, self._settings.version)
@@ -70,7 +54,9 @@ class ContainerSandbox:
         self._kills: cgroups.Kills | None = None
         self._was_oom = False
         self._looked_at = 0.0
-        self.path = creation.path_inside(plan.spec.runtime.path)
+        self.path = inside.path_inside(plan.spec.runtime.path)
+        self._way = way(plan, self._settings, self.path)
+        self.line: Attached | None = None
         self.env: Mapping[str, str] = {}
         self.is_left = False
 
@@ -80,6 +66,8 @@ class ContainerSandbox:
     @property
     def bundle(self) -> str:
         """Return where the bundle is, as seen inside."""
+        if self._plan.is_baked:
+            return baked.BUNDLE
         return self.path if self._plan.build else f"{creation.BUNDLES}/{self._plan.bundle.name}"
 
     def start(self) -> None:
@@ -88,7 +76,7 @@ class ContainerSandbox:
         Raises:
             NoSandbox: the engine cannot, or the image is not there, or not fit.
         """
-        if self._plan.generic and not self._settings.bundles:
+        if self._plan.generic and not self._way.can_wait:
             raise NoSandbox(
                 "this engine shows a container only the bundle that it was made for",
                 hint="use --preload function, or none",
@@ -96,14 +84,9 @@ class ContainerSandbox:
         name = self._plan.spec.runtime.agent
         if self._has_none(name):
             raise no_agent(name, f"put {name}/agent.EXT into a folder that SKEP_RUNTIMES names")
-        try:
-            self._start(self._find_image())
-        except EngineRefused as error:
-            raise complaints.refused(
-                error.message, self._image_name, self._program[0]
-            ) from error
-        except EngineAway as error:
-            raise NoSandbox(error.message, hint=error.hint) from error
+        self._aside(lambda: self._start(self._find_image()))
+        with self._complaining():
+            self._kills = asking.find_kills(self._engine, self._settings.cgroup, self._id)
         self._looked_at = time.monotonic()
 
     def adopt(self, plan: Plan) -> None:
@@ -115,6 +98,29 @@ class ContainerSandbox:
         if not self._origins.is_of(plan.bundle, self._image_id):
             raise self._not_of_one_image()
         self._plan = plan
+        try:
+            self._way.adopt(self._engine, self._id, plan)
+        except EngineRefused as error:
+            raise complaints.refused(error.message, self._image_name, "") from error
+        except EngineAway as error:
+            raise NoSandbox(error.message, hint=error.hint) from error
+
+    def collect(self) -> None:
+        """Bring home what a build made.
+
+        Raises:
+            NoSandbox: it cannot be had, or is not fit for a node.
+        """
+        try:
+            self._way.collect(self._engine, self._id)
+        except EngineRefused as error:
+            raise complaints.refused(error.message, self._image_name, "") from error
+        except EngineAway as error:
+            raise NoSandbox(error.message, hint=error.hint) from error
+        except (UnsafeArchive, TooLarge) as error:
+            raise NoSandbox(
+                error.message, hint=error.hint, fault=Fault.FUNCTION, code="install_failed"
+            ) from error
 
     def _not_of_one_image(self) -> NoSandbox:
         """Return which of the two is older than the image that the name means now."""
@@ -135,11 +141,15 @@ class ContainerSandbox:
         if not self._id or time.monotonic() - self._looked_at < LOOK_AGAIN_S:
             return not self._id
         self._looked_at = time.monotonic()
+        self._aside(self._check_running)
+        return False
+
+    def _check_running(self) -> None:
         try:
             state = self._engine.state(self._id)
             if state.running:
-                return False
-            printed = self._engine.printed(self._id)
+                return
+            printed = self._printed()
         except (EngineAway, EngineRefused) as error:
             raise NoSandbox(error.message, hint=error.hint) from error
         raise complaints.ended(
@@ -149,8 +159,13 @@ class ContainerSandbox:
             out_of=self._plan.spec.function.memory if state.oom_killed else None,
         )
 
+    def _printed(self) -> str:
+        return self.line.last_words() if self.line else self._engine.printed(self._id)
+
     def kill(self) -> None:
         """Remove the container with all its processes; look first how it has ended."""
+        if self.line is not None:
+            self.line.close()
         if not self._id:
             # An engine that died meanwhile may have made it without our hearing of it.
             self.is_left = self._may_exist
@@ -186,21 +201,65 @@ class ContainerSandbox:
     def remove(self) -> None:
         """Make a built bundle safe to share; let the engine go."""
         self._engine.close()
+        self._way.close()
         if self._plan.build:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            ownership.give(self._plan.bundle, os.geteuid(), os.getegid(), seal=True)
             self._origins.note(self._plan.bundle, self._image_id)
 
     # --- making it ---------------------------------------------------------------------
 
+    @contextmanager
+    def _complaining(self) -> Iterator[None]:
+        try:
+            yield
+        except EngineRefused as error:
+            raise complaints.refused(
+                error.message, self._image_name, self._program[0]
+            ) from error
+        except EngineAway as error:
+            raise NoSandbox(error.message, hint=error.hint) from error
+
+    def _aside(self, work: Callable[[], None]) -> None:
+        """Have a fork talk to the engine: that needs more memory than all the rest of this.
+
+        Where the connection to the agent is the engine's it cannot be made by another.
+        """
+        if self._settings.transport == "stdio":
+            with self._complaining():
+                work()
+            return
+        said = apart(lambda: self._told_of(work))
+        if said is None:
+            self._may_exist = True
+            raise NoSandbox("the process that talks to the engine has died")
+        told = msgspec.json.decode(said, type=Told)
+        self._id, self._may_exist = told.id, told.may_exist
+        self._image_id, self.env = told.image_id, told.env
+        if told.refusal is not None:
+            raise told.refusal.error()
+
+    def _told_of(self, work: Callable[[], None]) -> bytes:
+        refusal = None
+        try:
+            with self._complaining():
+                work()
+        except NoSandbox as error:
+            refusal = Refusal.of(error)
+        told = Told(
+            id=self._id,
+            may_exist=self._may_exist,
+            image_id=self._image_id,
+            env=dict(self.env),
+            refusal=refusal,
+        )
+        return msgspec.json.encode(told)
+
     def _start(self, image: Image) -> None:
         user = self._user(image)
-        given = passing.to_build(self._plan, creation.SOCKETS)
-        self.env = given | creation.environment(self.path, image.env)
-        if self._plan.build:
-            self._hand_over(user)
+        self.env = {**self._way.given(), **inside.environment(self.path, image.env)}
+        self._way.hand_over(user)
         order = creation.Order(
             spec=self._plan.spec,
+            image=self._image_name,
             build=self._plan.build,
             program=self._program,
             network=self._settings.network if self._plan.network else "",
@@ -208,12 +267,12 @@ class ContainerSandbox:
             volumes=image.volumes,
             labels=self._labels(),
             env=self.env,
-            shown=self._on_host([*self._shown(), *_named(self._plan.env)]),
-            writable=self._on_host(self._writable()),
+            ways=self._way.ways(),
         )
         self._id = self._create(creation.body(order))
+        self._way.fill(self._engine, self._id, user)
+        self.line = self._way.connect(self._engine, self._id)
         self._engine.start(self._id)
-        self._kills = asking.find_kills(self._engine, self._settings.cgroup, self._id)
 
     def _create(self, body: Mapping[str, Any]) -> str:
         self._may_exist = True
@@ -227,6 +286,10 @@ class ContainerSandbox:
         here = self._settings.architecture
         image = asking.find_image(self._engine, self._image_name, here)
         self._image_id = image.id
+        if self._plan.is_baked:
+            if image.baked != baked.digest(self._plan.spec):
+                raise complaints.baked_of_other(self._image_name)
+            return image
         is_for_bundle = not (self._plan.build or self._plan.generic)
         if is_for_bundle and not self._origins.is_of(self._plan.bundle, image.id):
             raise complaints.built_elsewhere(self._image_name)
@@ -249,41 +312,7 @@ class ContainerSandbox:
     def _labels(self) -> dict[str, str]:
         return asking.labels(self._settings, self._plan)
 
-    def _shown(self) -> list[tuple[Path, str]]:
-        plan = self._plan
-        shown = [(self._agents, creation.AGENTS), (plan.sockets, creation.SOCKETS)]
-        if plan.build:
-            return shown
-        if plan.generic:
-            return [*shown, (plan.bundle, creation.BUNDLES)]
-        if plan.bundle.parent.absolute() == Path(self._settings.bundles or "/").absolute():
-            # All of them, none of which can be listed: a container need not know its own.
-            return [*shown, (plan.bundle.parent, creation.BUNDLES)]
-        return [*shown, (plan.bundle, self.bundle)]
-
-    def _writable(self) -> list[tuple[Path, str]]:
-        if not self._plan.build:
-            return []
-        return [(self._plan.bundle, self.path), (self._temporary, creation.TMP)]
-
-    def _on_host(self, mounts: list[tuple[Path, str]]) -> tuple[tuple[str, str], ...]:
-        return tuple(
-            (host_path(str(source.absolute()), self._mounts), target)
-            for source, target in mounts
-        )
-
     # --- whom it belongs to -------------------------------------------------------------
-
-    @property
-    def _temporary(self) -> Path:
-        return self._plan.folder / "tmp"
-
-    def _hand_over(self, user: tuple[int, int]) -> None:
-        """Let a build write its bundle."""
-        self._temporary.mkdir(mode=0o700, exist_ok=True)
-        if os.geteuid() == 0:
-            os.chown(self._temporary, *user)
-            ownership.give(self._plan.bundle, *user)
 
     def _user(self, image: Image) -> tuple[int, int]:
         if self._plan.build and os.geteuid() != 0:
@@ -301,10 +330,3 @@ class ContainerSandbox:
             raise complaints.refused("unable to find user", self._image_name, "")
         # Root may do too much, and whom the bundles belong to could list them.
         return creation.NOBODY if user[0] in (0, os.geteuid()) else user
-
-
-def _named(env: Mapping[str, str]) -> list[tuple[Path, str]]:
-    """Return the files that settings of a build name: shown where they are here."""
-    files = passing.files_named(env)
-    outer = [f for f in files if not any(f != o and f.startswith(o + "/") for o in files)]
-    return [(Path(file), file) for file in outer if creation.path_inside(file) == file]

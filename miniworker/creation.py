@@ -7,45 +7,75 @@ network unless it is asked for (docs/decisions.md has what each of these costs).
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from miniworker.layout import PACKAGES, SHARED_MEMORY, STAND_IN
+from miniworker.layout import SHARED_MEMORY
 from miniworker.rlimits import BUILD_MEMORY, LEAST_MEMORY, MIB, OPEN_FILES, PROCESSES
-from miniworker.sandbox import SOCKET_NAME
+from wire.inside import TMP, path_inside
 from wire.models import Spec
 
 #: Who a sandbox is where the image only says root, or nothing.
 NOBODY: Final = (65532, 65532)
-SOCKETS: Final = "/skep/sock"
-AGENTS: Final = "/skep/agents"
-BUNDLES: Final = "/skep/bundles"
-TMP: Final = "/tmp"  # noqa: S108 - the container's own
+#: All that skep brings into a container.
+OWN: Final = "/skep"
+SOCKETS: Final = f"{OWN}/sock"
+AGENTS: Final = f"{OWN}/agents"
+BUNDLES: Final = f"{OWN}/bundles"
 LEAST_TMPFS: Final = 16 * MIB
 #: Against 1024 of everything else on the host.
 CPU_SHARES: Final = 256
 NANO: Final = 1_000_000_000
 #: What an agent prints is read when it never got ready, and at no other time.
 LOG_BYTES: Final = "64k"
-#: Where no runtime's path can be: a container would not start, or not be the image any more.
-WHOLE: Final = frozenset({"proc", "sys", "dev", "skep"})
-ALONE: Final = frozenset(
-    {"tmp", "usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "var", "run", "opt"}
-)
+FEW_LINES: Final[dict[str, Any]] = {
+    "Type": "json-file",
+    "Config": {"max-size": LOG_BYTES, "max-file": "1"},
+}
+NO_LOG: Final[dict[str, Any]] = {"Type": "none", "Config": {}}
+#: Its stdin ends with whoever is attached, and with that an agent.
+ATTACHED: Final[dict[str, Any]] = {
+    "AttachStdin": True,
+    "AttachStdout": True,
+    "AttachStderr": True,
+    "OpenStdin": True,
+    "StdinOnce": True,
+    "Tty": False,
+}
+#: Without a name it goes with its container.
+OWN_VOLUME: Final[dict[str, Any]] = {
+    "Type": "volume",
+    "Target": OWN,
+    "VolumeOptions": {"NoCopy": True},
+}
 #: Of a function's environment, what its agent has too: a call that differs in what an
 #: interpreter reads at its start could not be forked from it.
 OF_AGENT: Final = ("PATH", "LANG", "HOME", "TMPDIR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """How files and words get in and out: paths are those of the engine's host."""
+
+    #: What the agent is told: where it shall connect.
+    socket: str
+    #: (source, target) by what may be done there.
+    shown: tuple[tuple[str, str], ...] = ()
+    writable: tuple[tuple[str, str], ...] = ()
+    #: Whether its standard streams are the connection, and its files are unpacked in it.
+    attached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One sandbox as the engine has to know it: paths are those of the engine's host."""
+    """One sandbox as the engine has to know it."""
 
     spec: Spec
+    #: Of the runtime, or what the function is baked into.
+    image: str
     build: bool
-    #: The first process and its arguments.
+    #: The first process, to which the way to its miniworker is added.
     program: tuple[str, ...]
     network: str
     #: (uid, gid) of its processes.
@@ -54,54 +84,21 @@ class Order:
     labels: Mapping[str, str]
     #: What a function's environment begins with.
     env: Mapping[str, str]
-    #: (source, target) by what may be done there.
-    shown: tuple[tuple[str, str], ...]
-    writable: tuple[tuple[str, str], ...]
-
-
-def path_inside(path: str) -> str:
-    """Return the runtime's path if a container can have it, else what stands in for it."""
-    clean = "/" + posixpath.normpath(path).lstrip("/")
-    first, _, rest = clean[1:].partition("/")
-    if not path.startswith("/") or not first or first in WHOLE:
-        return STAND_IN
-    return STAND_IN if first in ALONE and not rest else clean
+    ways: Ways
 
 
 def program(agent: str = "") -> tuple[str, ...]:
     """Return the first process of a sandbox: an agent that is a program, else python's."""
-    own = (f"{AGENTS}/{agent}",) if agent else ("python3", f"{AGENTS}/python.py")
-    return (*own, f"{SOCKETS}/{SOCKET_NAME}")
-
-
-def environment(path: str, image: Mapping[str, str]) -> dict[str, str]:
-    """Return what a function's environment begins with: the image's own, and the folders."""
-    packages = f"{path}/{PACKAGES}"
-    programs = image.get("PATH") or "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    return {
-        **image,
-        "PATH": f"{packages}/bin:{programs}",
-        "LANG": image.get("LANG", "C.UTF-8"),
-        "HOME": TMP,
-        "TMPDIR": TMP,
-        "USER": "skep",
-        "LOGNAME": "skep",
-        "PIP_TARGET": packages,
-        "PYTHONPATH": packages,
-        "PIP_BREAK_SYSTEM_PACKAGES": "1",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_INPUT": "1",
-        "PIP_NO_CACHE_DIR": "1",
-    }
+    return (f"{AGENTS}/{agent}",) if agent else ("python3", f"{AGENTS}/python.py")
 
 
 def body(order: Order) -> dict[str, Any]:
     """Return the options of one container."""
     uid, gid = order.user
     return {
-        "Image": order.spec.runtime.image,
+        "Image": order.image,
         # Instead of the image's own, which would take the agent for its argument.
-        "Entrypoint": list(order.program),
+        "Entrypoint": [*order.program, order.ways.socket],
         "Cmd": [],
         "WorkingDir": "/",
         "Env": [f"{name}={order.env[name]}" for name in OF_AGENT],
@@ -110,6 +107,7 @@ def body(order: Order) -> dict[str, Any]:
         # With a namespace alone the engine would still set one up: 100 ms of a start.
         "NetworkDisabled": not order.network,
         "Healthcheck": {"Test": ["NONE"]},
+        **(ATTACHED if order.ways.attached else {}),
         "HostConfig": _host(order),
     }
 
@@ -118,17 +116,22 @@ def _host(order: Order) -> dict[str, Any]:
     memory = memory_of(order)
     return {
         **confined(memory, None if order.build else order.spec.function.cpu, order.network),
-        "ReadonlyRootfs": True,
+        # The engine unpacks nothing where it cannot write, and a build is fetched from there.
+        "ReadonlyRootfs": not (order.ways.attached and order.build),
         "Tmpfs": _in_memory(order, max(memory // 2, LEAST_TMPFS)),
-        "Mounts": [
-            *(_mount(source, target, read_only=True) for source, target in order.shown),
-            *(_mount(source, target, read_only=False) for source, target in order.writable),
-        ],
-        "LogConfig": {
-            "Type": "json-file",
-            "Config": {"max-size": LOG_BYTES, "max-file": "1"},
-        },
+        "Mounts": _mounts(order),
+        # What is said by stdio is no log.
+        "LogConfig": NO_LOG if order.ways.attached else FEW_LINES,
     }
+
+
+def _mounts(order: Order) -> list[dict[str, Any]]:
+    if order.ways.attached:
+        return [] if order.build else [OWN_VOLUME]
+    return [
+        *(mount(source, target, read_only=True) for source, target in order.ways.shown),
+        *(mount(source, target, read_only=False) for source, target in order.ways.writable),
+    ]
 
 
 def confined(memory: int, cpu: float | None, network: str) -> dict[str, Any]:
@@ -170,9 +173,13 @@ def _in_memory(order: Order, size: int) -> dict[str, str]:
     places = dict.fromkeys(order.volumes, own)
     if not order.build:
         places |= {path_inside(order.spec.runtime.path): own, TMP: f"{common},mode=1777"}
-    bound = {target for _, target in (*order.shown, *order.writable)}
+    bound = {target for _, target in (*order.ways.shown, *order.ways.writable)}
+    if order.ways.attached and order.build:
+        # It is unpacked there before there is any memory to unpack it in.
+        bound = {path_inside(order.spec.runtime.path)}
     return {place: options for place, options in places.items() if place not in bound}
 
 
-def _mount(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
+def mount(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
+    """Return what shows a folder of the engine's host in a container."""
     return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}

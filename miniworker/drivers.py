@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 from miniworker.agent import Limits
 from miniworker.opening import Serving
 from miniworker.sandbox import Driver, NoSandbox, Plan
+from wire import jobs
 from wire.models import Fault
 
 Name = Literal["docker", "process", "fake"]
@@ -17,7 +18,7 @@ def driver(name: Name) -> Driver:
     """Return the driver of this name; the zygote loads it, so that its forks share it."""
     if name == "docker":
         # Both, for the zygote loads here what its forks share; it drags in an HTTP stack.
-        from miniworker import imaged  # noqa: F401, PLC0415
+        from miniworker import imaged, pulling, served  # noqa: F401, PLC0415
         from miniworker.container import ContainerSandbox  # noqa: PLC0415
 
         return ContainerSandbox
@@ -31,28 +32,40 @@ def driver(name: Name) -> Driver:
 
 
 def open_image(name: Name, plan: Plan, settings: Mapping[str, str], limits: Limits) -> Serving:
-    """Return what runs the calls of a function that is an image.
+    """Return what runs the calls of a function whose image speaks for itself.
 
     Raises:
-        NoSandbox: there is no engine, or it has no such image.
+        NoSandbox: there is no engine, or it has no such image, or that is no server.
     """
     image = plan.spec.runtime.image
     if name != "docker":
         raise NoSandbox(
-            f"the function is the image {image!r}, and this node runs no containers",
+            f"the function needs the image {image!r}, and this node runs no containers",
             hint="it needs a Docker engine: skep up --sandbox docker",
             fault=Fault.FUNCTION,
             code="image_unavailable",
         )
     from miniworker.imaged import ImageCalls  # noqa: PLC0415 - as above
+    from miniworker.served import ServedCalls  # noqa: PLC0415 - as above
 
-    calls = ImageCalls(plan, settings, limits)
+    kind = ServedCalls if plan.is_server else ImageCalls
+    calls = kind(plan, settings, limits)
     try:
         calls.open()
-    except NoSandbox:
+    except NoSandbox as error:
         calls.close()
+        error.is_left = calls.is_left
         raise
     return calls
+
+
+def pull(
+    order: jobs.Pull, settings: Mapping[str, str], on_percent: Callable[[int], None]
+) -> jobs.Pulled:
+    """Have an image on the engine of the driver ``docker``."""
+    from miniworker.pulling import pull as get  # noqa: PLC0415 - as above
+
+    return get(order, settings, on_percent)
 
 
 def has_leavings(name: Name) -> bool:

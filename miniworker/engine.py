@@ -11,7 +11,8 @@ import io
 import os
 import socket
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import docker
@@ -20,6 +21,7 @@ import docker.utils
 import msgspec
 import requests
 
+from wire import baked
 from wire.errors import SkepError
 
 #: Of the Engine API before anything else is known: Docker 20.10.
@@ -65,6 +67,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     env: dict[str, str] = {}
     volumes: tuple[str, ...] = ()
+    #: What was baked into it (``wire.baked``); empty for most.
+    baked: str = ""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +79,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     oom_killed: bool
     pid: int
     error: str = ""
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a folder of a container comes from, on the engine's host."""
+
+    source: str
+    #: Whether it is a volume of the engine's, and not a folder that somebody named.
+    is_volume: bool = False
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,18 +106,28 @@ class Engine:
         self, address: str = "", version: str = LEAST_VERSION, wait_s: float = WAIT_S
     ) -> None:
         self.address = address or default_address()
-        with _told(self.address):
-            given = {**docker.utils.kwargs_from_env(), "base_url": self.address}
-            self._api = docker.APIClient(**given, version=version, timeout=wait_s)
-        #: Of the API as it is spoken; asked of the engine if the version given is "auto".
-        self.version: str = self._api.api_version
+        self._version = version
+        self._wait_s = wait_s
 
     def __repr__(self) -> str:
         return f"<Engine at {self.address}>"
 
+    @cached_property
+    def _api(self) -> docker.APIClient:
+        given = {**docker.utils.kwargs_from_env(), "base_url": self.address}
+        return docker.APIClient(**given, version=self._version, timeout=self._wait_s)
+
+    @property
+    def version(self) -> str:
+        """Return that of the API as it is spoken; the engine is asked if it is ``auto``."""
+        with _told(self.address):
+            spoken: str = self._api.api_version
+        return spoken
+
     def close(self) -> None:
-        """Close the connection."""
-        self._api.close()
+        """Close the connection, if there is one."""
+        if "_api" in vars(self):
+            self._api.close()
 
     def about(self) -> About:
         """Return what the engine is."""
@@ -131,7 +153,18 @@ class Engine:
             user=config.get("User") or "",
             env={name: value for name, _, value in pairs},
             volumes=tuple(config.get("Volumes") or ()),
+            baked=(config.get("Labels") or {}).get(baked.LABEL, ""),
         )
+
+    def pull(self, name: str, credentials: str = "") -> Iterator[Mapping[str, Any]]:
+        """Get an image from its registry; yield what the engine says of that.
+
+        ``credentials`` is a file as ``docker login`` writes it; empty for the usual one.
+        """
+        with _told(self.address):
+            self._api.reload_config(credentials or None)
+            repository, tag = docker.utils.parse_repository_tag(name)
+            yield from self._api.pull(repository, tag=tag, stream=True, decode=True)
 
     def create(self, name: str, body: Mapping[str, Any]) -> str:
         """Make a container of these options; return its id."""
@@ -145,13 +178,23 @@ class Engine:
         with _told(self.address):
             self._api.start(container)
 
+    @property
+    def why_not_attached(self) -> str:
+        """Return why nobody can attach to a container of this engine; empty if one can."""
+        is_plain = self.address.startswith(("unix://", "tcp://", "http://"))
+        if is_plain and "tls" not in docker.utils.kwargs_from_env():
+            return ""
+        return f"streams of the engine at {self.address} are not to be had: unix or plain tcp"
+
     def attach(self, container: str) -> socket.socket:
         """Return a connection to stdin, stdout and stderr of one that has not started yet."""
         wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         with _told(self.address):
             given = self._api.attach_socket(container, params=wanted)
             # A descriptor of our own: theirs has no end of sending, and dies with its answer.
-            return socket.socket(fileno=os.dup(given.fileno()))
+            own = socket.socket(fileno=os.dup(given.fileno()))
+            given._response.close()  # noqa: SLF001 - there alone to be kept, says the package
+            return own
 
     def kill(self, container: str) -> None:
         """End all its processes; one that has ended is fine."""
@@ -205,11 +248,26 @@ class Engine:
             found = self._api.containers(all=True, filters={"label": wanted})
         return {one["Id"]: one["Labels"] for one in found}
 
-    def mounts(self, container: str) -> dict[str, str]:
-        """Return where a container's mounts come from on the engine's host, by target."""
+    def put(self, container: str, folder: str, pieces: Iterable[bytes]) -> None:
+        """Unpack a tar, given in pieces, in a folder of a container, running or not."""
+        with _told(self.address):
+            self._api.put_archive(container, folder, iter(pieces))
+
+    def archive(self, container: str, path: str) -> Iterator[bytes]:
+        """Give a folder of a container, running or not, as the pieces of a tar."""
+        with _told(self.address):
+            pieces, _ = self._api.get_archive(container, path)
+            yield from pieces
+
+    def mounts(self, container: str) -> dict[str, Mount]:
+        """Return where a container's folders come from, by target."""
         with _told(self.address):
             found = self._api.inspect_container(container)["Mounts"]
-        return {mount["Destination"]: mount["Source"] for mount in found if mount["Source"]}
+        return {
+            one["Destination"]: Mount(source=one["Source"], is_volume=one["Type"] == "volume")
+            for one in found
+            if one["Source"]
+        }
 
     def remove(self, container: str) -> None:
         """Kill all of it and forget it; one that is gone, or is being removed, is fine."""

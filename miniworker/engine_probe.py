@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import py_compile
 import re
-import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +15,11 @@ from typing import Any, Final
 import msgspec
 
 from miniworker import tools
-from miniworker.container import Settings
-from miniworker.engine import About, Engine, EngineRefused
+from miniworker.engine import About, Engine, EngineRefused, Mount
+from miniworker.engine_settings import Settings
 from miniworker.origins import Origins
-from miniworker.sandbox import NoSandbox
-from miniworker.sharing import host_path
+from miniworker.proving import Prover, Wanted
+from wire.models import Runtime
 
 #: An engine that takes longer to say what it is does not answer.
 ASK_S: Final = 10.0
@@ -29,13 +29,6 @@ ISOLATION: Final = (
     "a container for each sandbox, an unprivileged user, its root read-only, no capabilities, "
     "its own processes, limits on memory, processes, files and cpu, and no network unless the "
     "function asks for it (Docker {version} at {address})"
-)
-
-
-NOT_SEEN: Final = "the Docker engine at {address} does not see this worker's files"
-NOT_SEEN_HINT: Final = (
-    "keep --data in a folder that the engine's host has under the same path, or that is "
-    "mounted from it into this worker's own container"
 )
 
 
@@ -49,27 +42,42 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def probe(
-    folder: Path, identity: Identity, network: str = "", more_runtimes: Sequence[Path] = ()
+    folder: Path,
+    identity: Identity,
+    network: str = "",
+    more_runtimes: Sequence[Path] = (),
+    transport: Wanted = "auto",
 ) -> dict[str, Any]:
     """Return the driver, what it confines, and the settings for Spawn.
 
     Raises:
         EngineAway: no engine answers here.
-        NoSandbox: one does, but it has another file system.
+        NoSandbox: one does, but nothing gets into its containers.
     """
     place = folder.absolute() / "docker"
     _lend_agents(place, more_runtimes)
     engine = Engine(version="auto", wait_s=ASK_S)
     try:
         about = engine.about()
-        mounts = _own_mounts(engine)
-        if not _sees(engine, place, mounts):
-            raise NoSandbox(NOT_SEEN.format(address=engine.address), hint=NOT_SEEN_HINT)
+        draft = _draft(engine, about, identity, place, network)
+        images = tuple(_images(engine, more_runtimes))
+        choice = Prover(engine, draft, _own_mounts(engine), images).choose(transport)
     finally:
         engine.close()
     if identity.bundles:
         Origins(place).forget_others(Path(identity.bundles))
-    settings = Settings(
+    return {
+        "driver": "docker",
+        "level": "container",
+        "isolation": f"{_isolation(about, engine.address)}; {choice.words}",
+        "settings": msgspec.to_builtins(choice.settings),
+    }
+
+
+def _draft(
+    engine: Engine, about: About, identity: Identity, place: Path, network: str
+) -> Settings:
+    return Settings(
         engine=engine.address,
         version=engine.version,
         architecture=about.architecture,
@@ -80,14 +88,18 @@ def probe(
         folder=str(place),
         bundles=identity.bundles,
         network=network or DEFAULT_NETWORK,
-        mounts=msgspec.json.encode(mounts).decode(),
     )
-    return {
-        "driver": "docker",
-        "level": "container",
-        "isolation": _isolation(about, engine.address),
-        "settings": msgspec.to_builtins(settings),
-    }
+
+
+def _images(engine: Engine, more_runtimes: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield image and agent of the runtimes in folders, of those that the engine has."""
+    for folder in (tools.DATA, *more_runtimes):
+        for file in sorted(folder.glob("*/runtime.json")):
+            with contextlib.suppress(OSError, msgspec.MsgspecError, EngineRefused):
+                runtime = msgspec.json.decode(file.read_bytes(), type=Runtime)
+                if runtime.contract == "agent":
+                    engine.image(runtime.image)
+                    yield runtime.image, runtime.agent
 
 
 def image_id(name: str) -> str:
@@ -108,7 +120,7 @@ def _isolation(about: About, address: str) -> str:
     return ISOLATION.format(version=about.version, address=address)
 
 
-def _own_mounts(engine: Engine) -> dict[str, str]:
+def _own_mounts(engine: Engine) -> dict[str, Mount]:
     """Return where this process's folders are on the engine's host, if it is in a container."""
     found = _OWN_CONTAINER.search(Path("/proc/self/mountinfo").read_text())
     if found is None:
@@ -118,27 +130,6 @@ def _own_mounts(engine: Engine) -> dict[str, str]:
     except EngineRefused:
         # The container is another engine's.
         return {}
-
-
-def _sees(engine: Engine, place: Path, mounts: Mapping[str, str]) -> bool:
-    """Return whether the engine's host has a folder that is made here and now.
-
-    An engine looks at the mounts of a container before it looks for its image: one that is
-    not there shows the one without anything being made.
-    """
-    proof = Path(tempfile.mkdtemp(prefix="proof-", dir=place))
-    source = host_path(str(proof), mounts)
-    mount = {"Type": "bind", "Source": source, "Target": "/proof", "ReadOnly": True}
-    body = {"Image": f"skep-proof-{secrets.token_hex(8)}", "HostConfig": {"Mounts": [mount]}}
-    try:
-        container = engine.create(f"skep-proof-{secrets.token_hex(8)}", body)
-    except EngineRefused as error:
-        return "bind source path" not in error.message.lower()
-    else:
-        engine.remove(container)
-        return True
-    finally:
-        proof.rmdir()
 
 
 def _lend_agents(place: Path, more_runtimes: Sequence[Path]) -> None:

@@ -27,6 +27,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from miniworker import kernel, processes
@@ -40,6 +41,7 @@ class FakeSandbox:
     """A process that answers as an agent would."""
 
     is_left = False
+    line = None
 
     def __init__(self, plan: Plan, settings: Mapping[str, str]) -> None:
         self._socket = plan.sockets / SOCKET_NAME
@@ -63,7 +65,7 @@ class FakeSandbox:
         self._pid = os.fork()
         if self._pid == 0:
             with contextlib.suppress(OSError):
-                _run(str(self._socket), parent)
+                _run(self._socket, parent)
             os._exit(0)
 
     def adopt(self, plan: Plan) -> None:
@@ -86,6 +88,9 @@ class FakeSandbox:
             os.waitpid(self._pid, 0)
             self._pid = None
 
+    def collect(self) -> None:
+        """Do nothing: it was built in place."""
+
     def out_of_memory(self) -> bool:
         """Return False: nothing is counted here."""
         return False
@@ -94,16 +99,18 @@ class FakeSandbox:
         """Leave nothing, because there is nothing."""
 
 
-def _run(path: str, parent: int) -> None:
+def _run(path: Path, parent: int) -> None:
     kernel.die_with_parent()
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    # By its name alone: an address holds 108 bytes, and folders may be deeper.
+    os.chdir(path.parent)
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    control.connect(path)
+    control.connect(path.name)
     data = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    data.connect(path)
+    data.connect(path.name)
     _Agent(control, data).serve()
 
 

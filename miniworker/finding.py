@@ -12,6 +12,7 @@ from miniworker.engine import EngineAway, EngineRefused
 from miniworker.engine_probe import Identity
 from miniworker.engine_probe import probe as probe_engine
 from miniworker.probe import probe as probe_host
+from miniworker.proving import Wanted
 from miniworker.sandbox import NoSandbox
 from wire.errors import BadRequest
 
@@ -27,14 +28,17 @@ class Wish:
     runtimes: tuple[Path, ...]
     network: str
     identity: Identity
+    transport: Wanted = "auto"
 
     @classmethod
-    def of(cls, level: str, runtimes: str, network: str, identity: str) -> Self:
+    def of(
+        cls, level: str, runtimes: str, network: str, identity: str, transport: Wanted
+    ) -> Self:
         """Read the command line's words."""
         given = msgspec.json.decode(identity, type=dict[str, str])
         whole = msgspec.to_builtins(_NOBODY) | given
         more = tuple(Path(path) for path in runtimes.split(":") if path)
-        return cls(level, more, network, msgspec.convert(whole, Identity))
+        return cls(level, more, network, msgspec.convert(whole, Identity), transport)
 
 
 def find(
@@ -48,7 +52,7 @@ def find(
     if kind == "process":
         return probe_host(folder, wish.level, wish.runtimes)
     try:
-        return probe_engine(folder, wish.identity, wish.network, wish.runtimes)
+        return probe_engine(folder, wish.identity, wish.network, wish.runtimes, wish.transport)
     except (EngineAway, EngineRefused, NoSandbox) as error:
         if kind == "docker":
             raise BadRequest(error.message, hint=error.hint) from error

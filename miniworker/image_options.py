@@ -1,4 +1,4 @@
-"""What the engine is asked for when a call of an image function is made: pure.
+"""What the engine is asked for when a container of an image function is made: pure.
 
 The container is confined as an agent's is, but for three things, all of which the image
 decides: its user, its first process, and that its root can be written. The layer that takes
@@ -29,18 +29,34 @@ _SIGNALLED: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bundled:
+    """What a container is given beside its image: a bundle that serves."""
+
+    #: Of the bundle, on the engine's host.
+    source: str
+    path: str
+    #: The command that starts the server; empty for the image's own.
+    run: str
+    user: str
+    #: What its environment begins with.
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOrder:
     """One container of an image function."""
 
     spec: Spec
     arguments: tuple[str, ...]
-    params: bytes
+    #: None: they come by another way.
+    params: bytes | None
     #: What the call adds to the environment.
     env: Mapping[str, str]
     network: str
     labels: Mapping[str, str]
     #: Whether the engine can limit the writable layer.
     quota: bool
+    code: Bundled | None = None
 
 
 def body(order: ImageOrder) -> dict[str, Any]:
@@ -53,32 +69,42 @@ def body(order: ImageOrder) -> dict[str, Any]:
         **({"Cmd": list(order.arguments)} if order.arguments else {}),
         "Env": [f"{name}={value}" for name, value in environment(order).items()],
         "Labels": dict(order.labels),
-        "AttachStdin": True,
-        "AttachStdout": True,
-        "AttachStderr": True,
-        "OpenStdin": True,
-        "StdinOnce": True,
-        "Tty": False,
+        **creation.ATTACHED,
         "NetworkDisabled": not order.network,
         "Healthcheck": {"Test": ["NONE"]},
+        **(_starting(order.code) if order.code else {}),
         "HostConfig": {
             **creation.confined(memory, function.cpu, order.network),
             **({"StorageOpt": {"size": DISK}} if order.quota else {}),
+            **(_showing(order.code) if order.code else {}),
             # What it prints is read as it comes; a second copy would fill a disk.
-            "LogConfig": {"Type": "none", "Config": {}},
+            "LogConfig": creation.NO_LOG,
         },
     }
+
+
+def _starting(code: Bundled) -> dict[str, Any]:
+    command = {"Entrypoint": ["/bin/sh", "-c", code.run], "Cmd": []} if code.run else {}
+    return {"WorkingDir": code.path, "User": code.user, **command}
+
+
+def _showing(code: Bundled) -> dict[str, Any]:
+    return {"Mounts": [creation.mount(code.source, code.path, read_only=True)]}
 
 
 def environment(order: ImageOrder) -> dict[str, str]:
     """Return what is added to the image's own environment."""
     function = order.spec.function
     env = {
+        **(order.code.env if order.code else {}),
+        **order.spec.runtime.env,
         **function.env,
         "SKEP_FUNCTION": function.function_name,
         "SKEP_REVISION": str(function.revision),
         **order.env,
     }
+    if order.params is None:
+        return env
     if len(order.params) <= PARAMS_IN_ENV_BYTES and b"\0" not in order.params:
         env["SKEP_PARAMS"] = order.params.decode(errors="replace")
     return env

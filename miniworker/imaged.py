@@ -7,20 +7,15 @@ handed starts a container, and what is read from it says how a call ended.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import select
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from miniworker import agent, asking, complaints, image_options
-from miniworker.cgroups import Kills
-from miniworker.container import Settings
-from miniworker.engine import Engine, EngineAway, EngineRefused
+from miniworker.engine import EngineAway, EngineRefused
+from miniworker.image_containers import ImageContainers
 from miniworker.running import Running
 from miniworker.sandbox import NoSandbox, Plan
 from wire import images
@@ -34,8 +29,6 @@ EXPIRES_AFTER_S: Final = 180
 #: How long is waited for the end of a container that closed what it prints to, and how often.
 END_S: Final = 0.25
 LOOK_S: Final = 0.5
-#: Noted on the node once its engine has said that it cannot limit a layer.
-NO_QUOTA_FILE: Final = "no-quota"
 
 
 class ImageCalls:
@@ -46,15 +39,14 @@ class ImageCalls:
 
     def __init__(self, plan: Plan, settings: Mapping[str, str], limits: agent.Limits) -> None:
         self._plan = plan
-        self._settings = msgspec.convert(dict(settings), Settings)
         self._limits = limits
-        self._image = plan.spec.runtime.image
-        self._engine = Engine(self._settings.engine, self._settings.version)
+        self._containers = ImageContainers(plan, settings)
+        self._image = self._containers.image
+        self._engine = self._containers.engine
         #: Always the same descriptor for the loop, whichever container there is.
         self._epoll = select.epoll()
         self._running: Running | None = None
         self._was_oom = False
-        self.is_left = False
         #: When it wants to look again at a container that prints nothing any more.
         self.wake_at: float | None = None
 
@@ -66,18 +58,18 @@ class ImageCalls:
         """Return what is to be polled."""
         return (self,)
 
+    @property
+    def is_left(self) -> bool:
+        """Return whether a container may be left that was not removed."""
+        return self._containers.is_left
+
     def open(self) -> None:
         """Make sure that there is an image to make containers of.
 
         Raises:
             NoSandbox: the engine has none, or not for this machine, or does not answer.
         """
-        try:
-            asking.find_image(self._engine, self._image, self._settings.architecture)
-        except EngineRefused as error:
-            raise complaints.refused(error.message, self._image, "") from error
-        except EngineAway as error:
-            raise NoSandbox(error.message, hint=error.hint) from error
+        self._containers.find()
 
     def fileno(self) -> int:
         """Return the descriptor to poll."""
@@ -107,7 +99,7 @@ class ImageCalls:
         self._was_oom = False
         try:
             order = self._order(call, params)
-            self._start(call, order)
+            self._start(call, order, params)
         except BadRequest as error:
             raise NoSandbox(
                 error.message, hint=error.hint, fault=Fault.FUNCTION, code="command_not_found"
@@ -184,59 +176,26 @@ class ImageCalls:
 
     def _order(self, call: agent.Call, params: bytes) -> image_options.ImageOrder:
         expires = int(time.time() + call.timeout_ms / 1000) + EXPIRES_AFTER_S
-        settings = self._settings
         return image_options.ImageOrder(
             spec=self._plan.spec,
             arguments=images.arguments(params),
             params=params,
             env={**call.env, "SKEP_DEADLINE_MS": str(call.timeout_ms)},
-            network=settings.network if self._plan.network else "",
-            labels={
-                **asking.labels(settings, self._plan),
-                asking.EXPIRES: str(expires),
-            },
-            quota=not self._no_quota.exists(),
+            network=self._containers.network,
+            labels={**self._containers.labels(), asking.EXPIRES: str(expires)},
+            quota=self._containers.has_quota,
         )
 
-    def _start(self, call: agent.Call, order: image_options.ImageOrder) -> None:
-        folder = self._plan.folder.name
-        name = f"skep-{self._settings.boot[:12]}-{folder}-{call.attempt}"
-        # An engine that dies meanwhile may have made it without our hearing of it.
-        self.is_left = True
-        container = self._create(name, order)
-        self.is_left = False
-        self._running = running = Running(call.attempt, container, self._limits, order.params)
+    def _start(self, call: agent.Call, order: image_options.ImageOrder, params: bytes) -> None:
+        container = self._containers.create(order, call.attempt)
+        self._running = running = Running(call.attempt, container, self._limits, params)
         running.connect(self._engine.attach(container))
         try:
             self._engine.start(container)
         except EngineAway as error:
             raise EOFError(error.message) from error
         self._epoll.register(running.fileno(), select.EPOLLIN | select.EPOLLOUT)
-        running.kills = self._find_kills(container)
-
-    def _create(self, name: str, order: image_options.ImageOrder) -> str:
-        try:
-            try:
-                return self._engine.create(name, image_options.body(order))
-            except EngineRefused as error:
-                if not (order.quota and image_options.is_without_quota(error.message)):
-                    raise
-            self._no_quota.touch()
-            plain = dataclasses.replace(order, quota=False)
-            return self._engine.create(name, image_options.body(plain))
-        except EngineRefused:
-            self.is_left = False
-            raise
-
-    def _find_kills(self, container: str) -> Kills | None:
-        # It may have ended already; then the engine is asked how.
-        with contextlib.suppress(EngineAway, EngineRefused):
-            return asking.find_kills(self._engine, self._settings.cgroup, container)
-        return None
-
-    @property
-    def _no_quota(self) -> Path:
-        return Path(self._settings.folder, NO_QUOTA_FILE)
+        running.kills = self._containers.kills(container)
 
     def _drop(self) -> None:
         """Remove the container that there is, whatever it does."""
@@ -247,8 +206,4 @@ class ImageCalls:
             with contextlib.suppress(FileNotFoundError):
                 self._epoll.unregister(running.fileno())
         running.close()
-        try:
-            self._engine.remove(running.id)
-        except (EngineAway, EngineRefused) as error:
-            self.is_left = True
-            log.error("the container %s is left behind: %s", running.id[:12], error.message)
+        self._containers.remove(running.id)

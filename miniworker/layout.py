@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from miniworker import kernel
+from wire.inside import PACKAGES, STAND_IN, installing
 
 #: Of the host's root, what programs need; the rest does not exist in a view.
 SYSTEM: Final = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt")
@@ -22,10 +23,7 @@ SYSTEM: Final = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc",
 RESERVED: Final = frozenset({*SYSTEM, "proc", "dev", "tmp", "skep", "sys", "run", ""})
 #: Where a generic sandbox sees all bundles, and cannot list them.
 BUNDLES: Final = "/skep/bundles"
-STAND_IN: Final = "/ws"
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
-#: Where pip puts a bundle's packages, inside the runtime's path.
-PACKAGES: Final = ".packages"
 LEAST_TMPFS: Final = 64 << 20
 SHARED_MEMORY: Final = 64 << 20
 
@@ -141,12 +139,7 @@ def environment(places: Places) -> dict[str, str]:
         "TMPDIR": places.tmp,
         "USER": "skep",
         "LOGNAME": "skep",
-        "PIP_TARGET": packages,
-        "PYTHONPATH": packages,
-        "PIP_BREAK_SYSTEM_PACKAGES": "1",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_INPUT": "1",
-        "PIP_NO_CACHE_DIR": "1",
+        **installing(packages),
     }
 
 

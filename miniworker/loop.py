@@ -23,15 +23,17 @@ from miniworker import agent, drivers
 from miniworker.actions import Action, Destroy, Hand, KillAttempt, Tell
 from miniworker.attempts import KILL_CONTAINER_S, KILL_S, Attempts
 from miniworker.builder import Builder
+from miniworker.building import is_done
 from miniworker.handed import Handed
-from miniworker.opening import Opened, Serving, meet, open_sandbox, specialise
+from miniworker.opening import Line, Opened, Serving, meet, open_sandbox, specialise
 from miniworker.sandbox import NoSandbox, Plan
+from miniworker.several import Several
 from wire import jobs
 from wire.about import about
 from wire.codec import FRAMES, Message, encode
-from wire.errors import ProtocolError
+from wire.errors import ProtocolError, WrongVersion
 from wire.models import Spec
-from wire.sockets import open_socket
+from wire.sockets import has_message, open_socket, receive, send
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,17 @@ class Miniworker:
         self._handed = handed
         self._folder = Path(spawn.folder)
         self._limits = agent.Limits()
-        self._attempts = Attempts(spawn.miniworker)
+        self._attempts: Attempts | Several = Attempts(spawn.miniworker)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
         self._socket = open_socket(self._context, zmq.DEALER)
         self._poll = select.poll()
+        #: Whether a message was sent since the socket had none to read.
+        self._has_sent = False
         self._opened: Serving | None = None
+        #: The connections that are listened to, by descriptor.
+        self._channels: dict[int, Line] = {}
+        #: Those of them that something waits to be sent on.
+        self._writing: set[int] = set()
         self._spec: Spec | None = None
         #: Set while the bundle is built: the one attempt is the dependencies command.
         self._building: Builder | None = None
@@ -76,7 +84,8 @@ class Miniworker:
         """Serve until STOP, or until there is no sandbox any more."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._socket.connect(self._spawn.endpoint)
-        self._poll.register(self._socket.FD, select.POLLIN)
+        self._fd = self._socket.FD
+        self._poll.register(self._fd, select.POLLIN)
         self._tell(jobs.Up(miniworker=self._spawn.miniworker, pid=os.getpid()))
         try:
             while not self._ended:
@@ -92,11 +101,13 @@ class Miniworker:
         self._look()
         if self._may_sleep():
             for fd, _ in self._poll.poll(self._wait_ms()):
-                self._read_agent(fd)
+                if fd != self._fd:
+                    self._read_agent(fd)
 
     def _may_sleep(self) -> bool:
-        # What tick sent may have eaten the edge, so ask once more.
-        return not self._ended and not int(self._socket.EVENTS) & zmq.POLLIN
+        # What was sent may have eaten the edge, so ask once more.
+        is_read = not (self._has_sent and has_message(self._socket))
+        return is_read and not self._ended
 
     def _wait_ms(self) -> float | None:
         building, opened = self._building, self._opened
@@ -111,18 +122,20 @@ class Miniworker:
     # --- the worker --------------------------------------------------------------------
 
     def _read_worker(self) -> None:
-        while not self._ended:
+        while not self._ended and has_message(self._socket):
+            frames = receive(self._socket, FRAMES)
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+                message, payload = jobs.TO_MINIWORKER.decode(frames or ())
+            except WrongVersion as error:
+                log.error("its worker is another release: %s (%s)", error.message, error.hint)
+                self._ended = True
                 return
-            try:
-                message, payload = jobs.TO_MINIWORKER.decode(frames[:FRAMES])
             except ProtocolError as error:
                 log.warning("dropped: %s", error)
                 self._tell(jobs.Dropped(count=1))
                 continue
             self._handle(message, payload)
+        self._has_sent = False
 
     def _handle(self, message: Message, payload: bytes) -> None:
         now = time.monotonic()
@@ -134,15 +147,23 @@ class Miniworker:
                 self._do(self._attempts.cancel(call, attempt, reason, now))
             case jobs.Recall():
                 self._do(self._attempts.recall())
+            case jobs.Stop():
+                self._ended = True
+                self._do(self._attempts.stop(now))
+            case _:
+                self._make(message)
+
+    def _make(self, message: Message) -> None:
+        """Do what takes its time: nothing else is heard meanwhile."""
+        match message:
             case jobs.Specialise():
                 self._specialise(message)
             case jobs.Premake():
                 self._premake(message)
             case jobs.Build():
                 self._build(message)
-            case jobs.Stop():
-                self._ended = True
-                self._do(self._attempts.stop(now))
+            case jobs.Pull():
+                self._tell(drivers.pull(message, self._spawn.settings, self._told_percent))
 
     def _take(self, job: jobs.Job, params: bytes, now: float) -> None:
         if self._spec is None or self._building is not None:
@@ -155,7 +176,12 @@ class Miniworker:
             self._tell(message)
 
     def _tell(self, message: Message, payload: bytes = b"") -> None:
-        self._socket.send_multipart(encode(message, payload))
+        self._has_sent = True
+        # Its queue is unbounded, so this never waits.
+        send(self._socket, encode(message, payload))
+
+    def _told_percent(self, percent: int) -> None:
+        self._tell(jobs.Pulling(percent=percent))
 
     # --- the sandbox -------------------------------------------------------------------
 
@@ -214,7 +240,8 @@ class Miniworker:
             raise _has_one()
         self._spec = plan.spec
         kill_s = KILL_CONTAINER_S if plan.is_image else KILL_S
-        self._attempts = Attempts(self._spawn.miniworker, _memory_mib(plan), kill_s)
+        decider = Several if plan.is_server else Attempts
+        self._attempts = decider(self._spawn.miniworker, _memory_mib(plan), kill_s)
 
     def _build(self, message: jobs.Build) -> None:
         try:
@@ -241,7 +268,7 @@ class Miniworker:
 
     def _serving(self, plan: Plan, run: str) -> Serving:
         name, settings = self._spawn.driver, self._spawn.settings
-        if plan.is_image:
+        if plan.is_image or plan.is_server:
             return drivers.open_image(name, plan, settings, self._limits)
         return open_sandbox(drivers.driver(name), plan, settings, run, self._limits)
 
@@ -255,10 +282,13 @@ class Miniworker:
 
     def _listen(self, opened: Serving) -> None:
         for channel in opened.channels:
+            self._channels[channel.fileno()] = channel
             self._poll.register(channel.fileno(), select.POLLIN)
 
     def _ignore(self, opened: Serving) -> None:
         for channel in opened.channels:
+            self._channels.pop(channel.fileno(), None)
+            self._writing.discard(channel.fileno())
             self._poll.unregister(channel.fileno())
 
     def _break(self, error: NoSandbox) -> None:
@@ -273,11 +303,10 @@ class Miniworker:
         if self._building is not None and fd == self._building.fileno():
             self._building.read()
             return
-        for channel in self._opened.channels if self._opened else ():
-            if fd == channel.fileno():
-                channel.flush()
-                self._hear(channel.read)
-                break
+        channel = self._channels.get(fd)
+        if channel is not None:
+            channel.flush()
+            self._hear(channel.read)
         self._watch()
 
     def _look(self) -> None:
@@ -379,10 +408,11 @@ class Miniworker:
 
     def _watch(self) -> None:
         """Wake when the agent reads again, but only while something waits for that."""
-        if self._opened is not None:
-            for channel in self._opened.channels:
-                writing = select.POLLOUT if channel.has_more_to_send else 0
-                self._poll.modify(channel.fileno(), select.POLLIN | writing)
+        for fd, channel in self._channels.items():
+            if channel.has_more_to_send != (fd in self._writing):
+                self._writing ^= {fd}
+                out = select.POLLOUT if fd in self._writing else 0
+                self._poll.modify(fd, select.POLLIN | out)
 
     def _report(self, message: Message, payload: bytes) -> None:
         if self._building is not None:
@@ -398,9 +428,20 @@ class Miniworker:
         if building is None or isinstance(message, jobs.Heartbeat):
             return
         self._building = None
+        failure = self._collect(message)
         self._close()
         self._poll.unregister(building.fileno())
-        self._tell_all(building.end(message, payload))
+        self._tell_all(building.end(message, payload, failure))
+
+    def _collect(self, message: Message) -> NoSandbox | None:
+        """Have the bundle here if it was built; return why it is not."""
+        if not isinstance(self._opened, Opened) or not is_done(message):
+            return None
+        try:
+            self._opened.collect()
+        except NoSandbox as error:
+            return error
+        return None
 
     def _close(self) -> bool:
         """End the sandbox; return whether the kernel counted it out of memory."""

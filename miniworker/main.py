@@ -81,6 +81,13 @@ def image(name: str) -> None:
     default="",
     help="The engine's network for what asks for one.  [default: bridge]",
 )
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "mounts", "volumes", "stdio"]),
+    default="auto",
+    show_default=True,
+    help="How containers get their files; auto takes the first that works.",
+)
 @click.option("--identity", default="{}", help="JSON: installation, node, boot, bundles.")
 @click.option(
     "--runtimes",
@@ -94,6 +101,7 @@ def probe(
     kind: Literal["auto", "docker", "process"],
     level: str,
     network: str,
+    transport: Literal["auto", "mounts", "volumes", "stdio"],
     identity: str,
     runtimes: str,
     as_json: bool,
@@ -102,7 +110,8 @@ def probe(
     from miniworker.finding import Wish, find  # noqa: PLC0415 - as above
 
     try:
-        found = find(Path(folder), kind, Wish.of(level, runtimes, network, identity))
+        wish = Wish.of(level, runtimes, network, identity, transport)
+        found = find(Path(folder), kind, wish)
     except SkepError as error:
         raise click.ClickException(f"{error.message}\n{error.hint}") from error
     click.echo(json.dumps(found, indent=None if as_json else 2))

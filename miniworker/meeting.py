@@ -28,6 +28,8 @@ START_S: Final = 15.0
 #: After that the agent may load a function, and gives up by itself before this.
 LOAD_S: Final = 50.0
 LOOK_S: Final = 0.05
+#: A connection ends a little before the sandbox that it leads to.
+END_S: Final = 2.0
 #: Of what a function that cannot be loaded printed, so much of the end is passed on.
 LOG_BYTES: Final = 16 << 10
 _MARK: Final = struct.Struct("<Q")
@@ -72,11 +74,15 @@ class Meeting:
         self._listener.listen(2)
 
     def accept(self, sandbox: Sandbox) -> tuple[Channel, Channel]:
-        """Return the control and the data connection.
+        """Return the control and the data connection; one is both where the driver made it.
 
         Raises:
             NoSandbox: the agent has not come, or has ended.
         """
+        if sandbox.line is not None:
+            self.close()
+            both = Channel(sandbox.line, self._limits)
+            return both, both
         limit = time.monotonic() + START_S
         control = Channel(self._one(sandbox, limit), self._limits)
         try:
@@ -103,7 +109,11 @@ def greet(control: Channel, sandbox: Sandbox) -> bool:
     Raises:
         NoSandbox: it ends, or is silent, or talks nonsense.
     """
-    hello, _ = _answer(control, START_S, sandbox)
+    try:
+        hello, _ = _answer(control, START_S, sandbox)
+    except EOFError as error:
+        _await_end(sandbox)
+        raise _unready(error) from error
     if not isinstance(hello, agent.Hello) or hello.protocol != agent.PROTOCOL:
         raise NoSandbox(f"the agent speaks another protocol: {hello!r:.200}")
     return hello.mark
@@ -116,7 +126,10 @@ def agree(control: Channel, init: agent.Init, mark: Mark | None, sandbox: Sandbo
         NoSandbox: the agent says that it cannot, or ends, or is silent, or talks nonsense.
     """
     control.send(init, descriptors=[mark.fd] if mark is not None else [])
-    answer, body = _answer(control, LOAD_S, sandbox)
+    try:
+        answer, body = _answer(control, LOAD_S, sandbox)
+    except EOFError as error:
+        raise _unready(error) from error
     if isinstance(answer, agent.Broken):
         log = body[-LOG_BYTES:].decode(errors="replace")
         raise NoSandbox(answer.message, fault=Fault(answer.fault), code=answer.code, log=log)
@@ -133,12 +146,23 @@ def _answer(
         control.flush()
         try:
             frames = control.read()
-        except (EOFError, ProtocolError) as error:
-            raise NoSandbox(f"the agent ended before it was ready: {error}") from error
+        except ProtocolError as error:
+            raise _unready(error) from error
         if len(frames) > 1:
             raise NoSandbox("the agent talks without being asked")
         if frames:
             return frames[0]
+
+
+def _unready(error: Exception) -> NoSandbox:
+    return NoSandbox(f"the agent ended before it was ready: {error}")
+
+
+def _await_end(sandbox: Sandbox) -> None:
+    """Let a sandbox say what it knows of its end, where no agent has said a word."""
+    limit = time.monotonic() + END_S
+    while not sandbox.has_ended() and time.monotonic() < limit:
+        time.sleep(LOOK_S)
 
 
 def await_readable(fd: int, limit: float, has_ended: Callable[[], bool]) -> None:

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from miniworker import agent, meeting
 from miniworker.channel import Channel
+from miniworker.complaints import no_room
 from miniworker.sandbox import Driver, NoSandbox, Plan, Sandbox
 from wire.models import Fault
 
@@ -93,7 +94,7 @@ class Serving(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Opened:
-    """A sandbox and the two connections to its agent."""
+    """A sandbox and the connections to its agent."""
 
     sandbox: Sandbox
     control: Channel
@@ -107,8 +108,8 @@ class Opened:
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """Return the two connections."""
-        return self.control, self.data
+        """Return the two connections, or the one that is both."""
+        return (self.control,) if self.control is self.data else (self.control, self.data)
 
     @property
     def is_left(self) -> bool:
@@ -138,6 +139,13 @@ class Opened:
     def begun(self) -> int | None:
         """Return the serial of the last attempt that began; None if nobody knows."""
         return self.mark.read() if self.marks else None
+
+    def collect(self) -> None:
+        """Have in the bundle what a build made; raise ``NoSandbox`` if that fails."""
+        try:
+            self.sandbox.collect()
+        except OSError as error:
+            raise _explained(error) from error
 
     def close(self) -> bool:
         """End the sandbox; return whether the kernel killed for want of memory."""
@@ -227,7 +235,8 @@ def _put_in(opened: Opened, plan: Plan, run: str, limits: agent.Limits) -> None:
     try:
         meeting.agree(opened.control, init, mark, opened.sandbox)
     except NoSandbox as error:
-        known = _no_room(plan, error.log) if opened.close() and not plan.build else error
+        limit = plan.spec.function.memory
+        known = no_room(limit, error.log) if opened.close() and not plan.build else error
         known.is_left = opened.sandbox.is_left
         raise known from error.__cause__
     except OSError as error:
@@ -239,18 +248,6 @@ def _put_in(opened: Opened, plan: Plan, run: str, limits: agent.Limits) -> None:
 def _explained(error: OSError) -> NoSandbox:
     code = "no_space" if error.errno in NO_SPACE else "no_sandbox"
     return NoSandbox(f"the sandbox could not be made: {error}", code=code)
-
-
-def _no_room(plan: Plan, log: str) -> NoSandbox:
-    """Return why a function cannot be loaded for which the kernel had to kill."""
-    limit = plan.spec.function.memory
-    return NoSandbox(
-        f"it reached its memory limit of {limit} MiB while it was loaded",
-        hint="raise memory",
-        fault=Fault.FUNCTION,
-        code="oom",
-        log=log,
-    )
 
 
 def _check_entry(plan: Plan) -> None:

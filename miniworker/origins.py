@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from miniworker.layout import PACKAGES
+from wire.inside import PACKAGES
 
 #: In the folder of packages.
 NAME: Final = ".skep-image"

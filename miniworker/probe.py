@@ -22,7 +22,7 @@ import msgspec
 from miniworker import agent, tools
 from miniworker.confined import ConfinedSandbox, Settings
 from miniworker.opening import Opened, open_sandbox
-from miniworker.sandbox import NoSandbox, Plan
+from miniworker.sandbox import Driver, NoSandbox, Plan
 from wire.errors import BadRequest, SkepError
 from wire.models import Function, Runtime, Spec
 
@@ -163,28 +163,38 @@ def _run(settings: Settings) -> str | None:
     try:
         (folder / "bundle").mkdir(mode=0o755)
         folder.chmod(0o711)
-        opened = _open(settings, folder)
-        try:
-            return _call(opened)
-        finally:
-            opened.close()
+        return _open_and_call(settings, folder)
     except NoSandbox as error:
         return error.message
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _open(settings: Settings, folder: Path) -> Opened:
+def _open_and_call(settings: Settings, folder: Path) -> str | None:
     function = Function(function_name="probe", runtime_name="probe")
     runtime = Runtime(name="probe", image="probe", path="/ws")
     spec = Spec(function=function, runtime=runtime)
     plan = Plan(spec=spec, bundle=folder / "bundle", folder=folder / "sandbox")
     given: dict[str, str] = msgspec.to_builtins(settings)
-    return open_sandbox(ConfinedSandbox, plan, given, "python3 -c 'print(6*7)'", agent.Limits())
+    return prove(ConfinedSandbox, plan, given, "python3 -c 'print(6*7)'", b"42\n")
 
 
-def _call(opened: Opened) -> str | None:
-    """Run one call: what is to be proved is that a program starts, and answers."""
+def prove(
+    driver: Driver, plan: Plan, settings: dict[str, str], command: str, wanted: bytes
+) -> str | None:
+    """Make a sandbox and run one call there; return why it did not answer what it should.
+
+    Raises:
+        NoSandbox: there is none.
+    """
+    opened = open_sandbox(driver, plan, settings, command, agent.Limits())
+    try:
+        return _run_call(opened, wanted)
+    finally:
+        opened.close()
+
+
+def _run_call(opened: Opened, wanted: bytes) -> str | None:
     opened.data.send(agent.Call(call=1, attempt=1, timeout_ms=10_000, env={}), b"{}")
     limit = time.monotonic() + TRY_S
     while time.monotonic() < limit:
@@ -195,6 +205,8 @@ def _call(opened: Opened) -> str | None:
         except EOFError as error:
             return str(error)
         for message, body in frames:
-            said = (getattr(message, "status", ""), body[:3])
-            return None if said == ("DONE", b"42\n") else f"python3 does not run: {message!r}"
+            said = (getattr(message, "status", ""), body[: len(wanted)])
+            return (
+                None if said == ("DONE", wanted) else f"its program does not run: {message!r}"
+            )
     return f"no answer within {TRY_S:g} s"

@@ -14,7 +14,10 @@ READ_BYTES: Final = 256 << 10
 #: What the engine's runtime prints, in the container's name, of a program that it found and
 #: the kernel does not run: it is for another machine, or its interpreter is not there.
 _EXEC: Final = b"exec "
-_NOT_RUN: Final = (b"exec format error", b"no such file or directory")
+_NOT_RUN: Final = {
+    b"exec format error": "it is no program for this machine",
+    b"no such file or directory": "the image lacks what its first line, or its loader, names",
+}
 #: With these statuses.
 _NOT_BEGUN: Final = (1, 126, 127, 255)
 
@@ -118,8 +121,10 @@ class Running:
         self, exit_code: int, err: bytes, limit: int
     ) -> tuple[image_options.Code, str]:
         said = err.strip()
-        if exit_code in _NOT_BEGUN and said.startswith(_EXEC) and said.endswith(_NOT_RUN):
-            return "command_not_found", said.decode(errors="replace")[-500:]
+        if exit_code in _NOT_BEGUN and said.startswith(_EXEC):
+            for words, why in _NOT_RUN.items():
+                if said.endswith(words):
+                    return "command_not_found", f"{why}: {said.decode(errors='replace')[-500:]}"
         out = self._streams.out
         return image_options.verdict(exit_code, out.total, limit, is_whole=out.is_whole)
 

@@ -6,17 +6,21 @@ mounts of its own: what lies under one of them is, for the engine, under the mou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 def host_path(path: str, mounts: Mapping[str, str]) -> str:
     """Return a path as the engine's host has it; ``mounts`` are sources by target."""
-    fitting = (target for target in mounts if _is_under(path, target))
-    target = max(fitting, key=len, default=None)
+    target = mount_of(path, mounts)
     if target is None:
         return path
     source = mounts[target].rstrip("/")
     return source + path[len(target.rstrip("/")) :] or "/"
+
+
+def mount_of(path: str, mounts: Iterable[str]) -> str | None:
+    """Return the mount that a path lies in, of these targets."""
+    return max((target for target in mounts if _is_under(path, target)), key=len, default=None)
 
 
 def _is_under(path: str, folder: str) -> bool:

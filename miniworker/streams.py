@@ -63,15 +63,52 @@ class Kept:
         return bytes(self._data[: self._head] + self._data[-self._tail :])
 
 
+class Pieces:
+    """The engine's connection cut apart, however its pieces arrive."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left = 0
+        self._is_out = True
+
+    def __repr__(self) -> str:
+        return f"<Pieces: {self._left} bytes to come>"
+
+    def take(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return what these bytes hold of stdout, and of stderr.
+
+        Raises:
+            ProtocolError: the engine sends something else.
+        """
+        streams: tuple[list[bytes], list[bytes]] = [], []
+        view = memoryview(data)
+        while view:
+            if self._left:
+                piece, view = view[: self._left], view[self._left :]
+                self._left -= len(piece)
+                streams[0 if self._is_out else 1].append(bytes(piece))
+                continue
+            missing = _HEADER.size - len(self._header)
+            self._header, view = self._header + bytes(view[:missing]), view[missing:]
+            if len(self._header) == _HEADER.size:
+                self._begin()
+        return b"".join(streams[0]), b"".join(streams[1])
+
+    def _begin(self) -> None:
+        which, self._left = _HEADER.unpack(self._header)
+        self._header = b""
+        if which not in (STDOUT, STDERR):
+            raise ProtocolError(f"the engine sent a piece of stream {which}")
+        self._is_out = which == STDOUT
+
+
 class Streams:
     """Both streams of one container."""
 
     def __init__(self, result: int, head: int, tail: int) -> None:
         self.out = Kept(result, head, tail)
         self.err = Kept(0, head, tail)
-        self._header = b""
-        self._left = 0
-        self._into = self.out
+        self._pieces = Pieces()
 
     def __repr__(self) -> str:
         return f"<Streams {self.out!r}, {self.err!r}>"
@@ -82,26 +119,14 @@ class Streams:
         Raises:
             ProtocolError: the engine sends something else.
         """
-        view = memoryview(data)
-        while view:
-            if self._left:
-                piece, view = view[: self._left], view[self._left :]
-                self._left -= len(piece)
-                self._into.take(bytes(piece))
-                continue
-            missing = _HEADER.size - len(self._header)
-            self._header, view = self._header + bytes(view[:missing]), view[missing:]
-            if len(self._header) == _HEADER.size:
-                self._begin()
+        self.hear(*self._pieces.take(data))
+
+    def hear(self, out: bytes, err: bytes) -> None:
+        """Take what was printed on each."""
+        self.out.take(out)
+        self.err.take(err)
 
     def logs(self) -> tuple[bytes, bytes, int]:
         """Return what is kept of both for the log, and how many bytes are left out."""
         out, err = self.out.cut(), self.err.cut()
         return out, err, self.out.total + self.err.total - len(out) - len(err)
-
-    def _begin(self) -> None:
-        which, self._left = _HEADER.unpack(self._header)
-        self._header = b""
-        if which not in (STDOUT, STDERR):
-            raise ProtocolError(f"the engine sent a piece of stream {which}")
-        self._into = self.out if which == STDOUT else self.err

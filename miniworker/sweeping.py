@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 
 from miniworker.asking import EXPIRES
-from miniworker.container import Settings
 from miniworker.engine import Engine, EngineAway, EngineRefused
+from miniworker.engine_settings import Settings
 
 log = logging.getLogger(__name__)
 

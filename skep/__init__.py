@@ -25,6 +25,7 @@ from skep.errors import (
     UnknownCall,
     UnknownFunction,
     UnknownRuntime,
+    UnknownWorker,
 )
 from skep.handles import CallHandle, FunctionHandle
 from skep.handles_async import AsyncCallHandle, AsyncFunctionHandle
@@ -35,14 +36,18 @@ from skep.records import (
     CallQuery,
     CallSettings,
     Function,
+    FunctionChanges,
     FunctionSettings,
     Health,
+    ImageSettings,
     Logs,
     Package,
+    Process,
     Queue,
     Reason,
     Runtime,
     Starts,
+    Versions,
     Worker,
 )
 
@@ -62,13 +67,16 @@ __all__ = [
     "Client",
     "Conflict",
     "Function",
+    "FunctionChanges",
     "FunctionHandle",
     "FunctionSettings",
     "Health",
+    "ImageSettings",
     "InstallFailed",
     "Logs",
     "NotReachable",
     "Package",
+    "Process",
     "Queue",
     "QueueFull",
     "Reason",
@@ -81,5 +89,7 @@ __all__ = [
     "UnknownCall",
     "UnknownFunction",
     "UnknownRuntime",
+    "UnknownWorker",
+    "Versions",
     "Worker",
 ]

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+)
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Future[Any])
 K = TypeVar("K", bound="asyncio.Task[Any]")
 
@@ -49,3 +58,24 @@ async def in_order_async(started: AsyncIterator[K], size: int) -> AsyncGenerator
         for one in pending:
             one.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def started_async(
+    inputs: Iterable[Any] | AsyncIterable[Any],
+    work: Callable[[int, Any], Coroutine[Any, Any, T]],
+    first: int = 0,
+) -> AsyncGenerator[asyncio.Task[T], None]:
+    """Begin a work for each input and its number, as tasks are asked for."""
+    number = first
+    async for one in _each(inputs):
+        yield asyncio.create_task(work(number, one), name=f"skep map {number}")
+        number += 1
+
+
+async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+    if isinstance(inputs, AsyncIterable):
+        async for one in inputs:
+            yield one
+    else:
+        for one in inputs:
+            yield one

@@ -22,7 +22,7 @@ Archive = PathLike[str] | str | bytes
 
 _NOT_FOUND: Final = 404
 #: The statuses that another moment may change: too many requests, not available.
-_PASSING: Final = frozenset({429, 503})
+PASSING: Final = frozenset({429, 503})
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 
@@ -145,6 +145,11 @@ def advance(dialogue: Dialogue[T], reply: Answer | Lost | None) -> Request | Pau
         return Ended(end.value)
 
 
+def may_pass(reply: Answer | Lost) -> bool:
+    """Return whether another moment may bring a better answer."""
+    return isinstance(reply, Lost) or reply.status in PASSING
+
+
 def exchange(request: Request, pace: Pace) -> Dialogue[Answer]:
     """Send a request until its answer is final; return it if it is a success.
 
@@ -160,14 +165,14 @@ def exchange(request: Request, pace: Pace) -> Dialogue[Answer]:
     while True:
         began = pace.clock()
         reply: Answer | Lost = yield replace(request, limit_s=pace.timeout_s - spent_s)
-        if isinstance(reply, Answer) and reply.status not in _PASSING:
+        if isinstance(reply, Answer) and not may_pass(reply):
             return _final(request, reply, was_lost=was_lost)
         failures += 1
         was_lost = was_lost or isinstance(reply, Lost)
         spent_s += max(0.0, pace.clock() - began - request.wait_s)
         pause_s = pace.pause_s(failures, reply)
         if not pace.may_retry(request, failures) or spent_s + pause_s >= pace.timeout_s:
-            raise _error(reply)
+            raise error_of(reply)
         yield Pause(pause_s)
         spent_s += pause_s
 
@@ -178,10 +183,11 @@ def _final(request: Request, answer: Answer, *, was_lost: bool) -> Answer:
     if answer.status == _NOT_FOUND and request.is_removal and was_lost:
         # An attempt whose answer was lost has removed it.
         return answer
-    raise _error(answer)
+    raise error_of(answer)
 
 
-def _error(reply: Answer | Lost) -> SkepError:
+def error_of(reply: Answer | Lost) -> SkepError:
+    """Return what is wrong with an answer that is no success, or with none."""
     if isinstance(reply, Answer):
         return from_answer(reply.status, reply.body, reply.retry_after_s)
     error = NotReachable(

@@ -80,6 +80,10 @@ class UnknownCall(SkepError):
     """There is no call of that number."""
 
 
+class UnknownWorker(SkepError):
+    """There is no node of that name, and was none lately."""
+
+
 class Conflict(SkepError):
     """It contradicts what is there: a runtime in use, a key that was used for another call."""
 
@@ -138,6 +142,7 @@ _BY_CODE: Final[Mapping[str, type[SkepError]]] = {
     "unknown_runtime": UnknownRuntime,
     "unknown_function": UnknownFunction,
     "unknown_call": UnknownCall,
+    "unknown_worker": UnknownWorker,
     "conflict": Conflict,
     "install_failed": InstallFailed,
     "queue_full": QueueFull,

@@ -167,6 +167,7 @@ class FunctionHandle:
         room, so there may be any number of them. A call that fails raises at its place, or,
         with ``return_exceptions``, its error stands there and the rest goes on. When the
         iterator is closed or dropped, no more calls are made; those that run, run on.
+        Calls that begin about the same time share a request.
 
         With the option ``idempotency_key`` the calls have the keys ``KEY:0``, ``KEY:1`` …: the
         same map once more, even by another process, makes no call a second time.
@@ -181,11 +182,9 @@ class FunctionHandle:
     def _values(
         self, inputs: Iterable[Any], concurrency: int, *, return_exceptions: bool
     ) -> Generator[Any | SkepError, None, None]:
-        shell, options = self._shell, self._options
-        started = (
-            shell.start(shell.verbs.make(self.name, one, options, options.wait, index))
-            for index, one in enumerate(inputs)
-        )
+        options = self._options
+        begin = self._shell.many(self.name, options.settings(), options.wait)
+        started = (begin(one, options.key(index)) for index, one in enumerate(inputs))
         with closing(in_order(started, concurrency)) as futures:
             for future in futures:
                 try:

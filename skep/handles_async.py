@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Generator,
+    Iterable,
+)
 from contextlib import aclosing
 from typing import Any, Literal, overload
 
-from skep.ahead import in_order_async
+from skep.ahead import in_order_async, started_async
 from skep.errors import CallFailed, SkepError
 from skep.records import Call, Logs
 from skep.shells import AsyncShell
@@ -109,7 +114,10 @@ class AsyncFunctionHandle:
             TimeoutError: it has not ended within the option ``wait``, and goes on.
             SkepError: it was not accepted.
         """
-        return await self._value(params_of(arguments, named))
+        shell, options = self._shell, self._options
+        params = params_of(arguments, named)
+        call = await shell.perform(shell.verbs.make(self.name, params, options, options.wait))
+        return value_of(call, options.wait)
 
     async def submit(self, /, *arguments: Any, **named: Any) -> AsyncCallHandle:
         """Make a call and return at once. It is stored, and runs whatever happens to us.
@@ -165,7 +173,12 @@ class AsyncFunctionHandle:
         *,
         return_exceptions: bool,
     ) -> AsyncGenerator[Any | SkepError, None]:
-        async with aclosing(in_order_async(self._started(inputs), concurrency)) as tasks:
+        options = self._options
+        make = self._shell.many(self.name, options.settings(), options.wait)
+        started = started_async(
+            inputs, lambda index, one: _value(make(one, options.key(index)), options.wait)
+        )
+        async with aclosing(in_order_async(started, concurrency)) as tasks:
             async for task in tasks:
                 try:
                     value = await task
@@ -175,27 +188,6 @@ class AsyncFunctionHandle:
                     value = error
                 yield value
 
-    async def _started(
-        self, inputs: Iterable[Any] | AsyncIterable[Any]
-    ) -> AsyncIterator[asyncio.Task[Any]]:
-        index = 0
-        async for one in _each(inputs):
-            name = f"skep map {self.name} {index}"
-            yield asyncio.create_task(self._value(one, index), name=name)
-            index += 1
 
-    async def _value(self, params: Any, index: int | None = None) -> Any:
-        shell, options = self._shell, self._options
-        call = await shell.perform(
-            shell.verbs.make(self.name, params, options, options.wait, index)
-        )
-        return value_of(call, options.wait)
-
-
-async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
-    if isinstance(inputs, AsyncIterable):
-        async for one in inputs:
-            yield one
-    else:
-        for one in inputs:
-            yield one
+async def _value(call: Awaitable[Call], wait: float | None) -> Any:
+    return value_of(await call, wait)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from skep.dialogue import Dialogue
 from skep.performing import perform_async
@@ -32,8 +33,15 @@ class Portal:
 
     def start(self, dialogue: Dialogue[T]) -> Future[T]:
         """Begin a dialogue; the future's ``cancel`` ends it wherever it stands."""
-        work = perform_async(dialogue, self._transport.send, asyncio.sleep)
+        return self.run(self.perform(dialogue))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run what awaits on the thread's loop; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def perform(self, dialogue: Dialogue[T]) -> T:
+        """Carry out a dialogue, on the thread's loop."""
+        return await perform_async(dialogue, self._transport.send, asyncio.sleep)
 
     def close(self) -> None:
         """Cancel what is under way, close the connections, and end the thread."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from skep.dialogue import Dialogue, Pace, Request, exchange
 from skep.errors import from_answer
+from skep.ndjson import NDJSON, Lines
 from skep.records import Function
 from skep.spelling import decode
-
-NDJSON: Final = "application/x-ndjson"
 
 
 class Preparation:
@@ -20,8 +19,8 @@ class Preparation:
 
     def __init__(self, on_log: Callable[[str], object] | None) -> None:
         self._on_log = on_log
-        self._rest = b""
         self._last: tuple[int, dict[str, Any], bytes] | None = None
+        self._lines = Lines(self._begin, self._take_line)
 
     def dialogue(self, request: Request, limit_s: float, pace: Pace) -> Dialogue[Function]:
         """Send a registration that may take so long; return the function."""
@@ -41,11 +40,10 @@ class Preparation:
 
     def take(self, piece: bytes) -> None:
         """Take the next bytes of the answer; an empty piece begins it anew."""
-        if not piece:
-            self._rest, self._last = b"", None
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        for line in lines:
-            self._take_line(line)
+        self._lines.take(piece)
+
+    def _begin(self) -> None:
+        self._last = None
 
     def _take_line(self, line: bytes) -> None:
         try:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Unpack
 
+from skep.ahead import in_order
 from skep.dialogue import Archive
 from skep.records import (
     Call,
     CallQuery,
     CallSettings,
     Function,
+    FunctionChanges,
     FunctionSettings,
     Health,
+    ImageSettings,
     Logs,
     Queue,
     Runtime,
+    Versions,
     Worker,
 )
 from skep.shells import Shell
-from skep.values import NO_PARAMS
+from skep.values import NO_PARAMS, numbered
 from skep.verbs import Told
 
 
@@ -58,6 +63,32 @@ class RawVerbs:
                 function, params, wait=wait, key=idempotency_key, settings=options
             )
         )
+
+    def map_calls(
+        self,
+        function: str,
+        inputs: Iterable[Any],
+        *,
+        concurrency: int = 16,
+        idempotency_key: str | None = None,
+        first: int = 0,
+        **options: Unpack[CallSettings],
+    ) -> Generator[Call, None, None]:
+        """Make a call of each input; give their records, ended, in the order of the inputs.
+
+        As ``FunctionHandle.map``, but a call that did not end DONE is a record as any other.
+        With a key the calls have the keys ``KEY:first``, ``KEY:first+1`` …: so one may go on
+        with the inputs whose records are not there yet.
+
+        Raises:
+            SkepError: a call was not accepted; at its place.
+        """
+        begin = self._shell.many(function, options, None)
+        numbered_inputs = enumerate(inputs, first)
+        started = (begin(one, numbered(idempotency_key, n)) for n, one in numbered_inputs)
+        with closing(in_order(started, concurrency)) as futures:
+            for future in futures:
+                yield future.result()
 
     def wait_call(self, call: Call, wait: float | None = None) -> Call:
         """Return the record of a call when it has ended, or after ``wait`` seconds.
@@ -180,11 +211,12 @@ class RawVerbs:
         )
 
     def register_image(
-        self, name: str, image: str, **settings: Unpack[FunctionSettings]
+        self, name: str, image: str, **settings: Unpack[ImageSettings]
     ) -> Function:
         """Register an image (``name:tag``) as a function, or as a new revision of one.
 
-        A call's params are its arguments. Settings are spelled as in HTTP; those that are
+        A call's params are its arguments; with ``contract="http"`` the image is a server,
+        and they are what it is sent. Settings are spelled as in HTTP; those that are
         about code are refused.
 
         Raises:
@@ -199,7 +231,7 @@ class RawVerbs:
         *,
         prepare: bool = False,
         on_log: Told | None = None,
-        **settings: Unpack[FunctionSettings],
+        **settings: Unpack[FunctionChanges],
     ) -> Function:
         """Change a function's package or settings, None setting one back; the rest stays.
 
@@ -239,6 +271,35 @@ class RawVerbs:
         """Return the workers that the api knows."""
         return self._shell.perform(self._shell.verbs.workers())
 
+    def drain_worker(self, name: str, wait: float | None = 0.0) -> Worker:
+        """Give a node nothing new; what runs there finishes, what has not begun goes elsewhere.
+
+        Returns once it is ``drained``, or gone, or after ``wait`` seconds (None: no limit).
+
+        Raises:
+            UnknownWorker: there is none of that name.
+            Conflict: it is gone.
+        """
+        return self._shell.perform(self._shell.verbs.drain_worker(name, wait))
+
+    def resume_worker(self, name: str) -> Worker:
+        """Give a node work again.
+
+        Raises:
+            UnknownWorker: there is none of that name.
+            Conflict: it is gone.
+        """
+        return self._shell.perform(self._shell.verbs.resume_worker(name))
+
+    def delete_worker(self, name: str) -> None:
+        """Forget a node that is gone; calls that waited for word of it end at once.
+
+        Raises:
+            UnknownWorker: there is none of that name.
+            Conflict: it is here.
+        """
+        self._shell.perform(self._shell.verbs.delete_worker(name))
+
     def queues(self) -> list[Queue]:
         """Return what waits and runs, of each function revision that has any."""
         return self._shell.perform(self._shell.verbs.queues())
@@ -246,6 +307,10 @@ class RawVerbs:
     def health(self) -> Health:
         """Return that the api lives, and its version."""
         return self._shell.perform(self._shell.verbs.health())
+
+    def versions(self) -> Versions:
+        """Return the release and the protocol version of every process."""
+        return self._shell.perform(self._shell.verbs.versions())
 
     def metrics(self) -> str:
         """Return the metrics of the api in the text format of Prometheus."""

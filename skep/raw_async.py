@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Mapping,
+)
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Unpack
 
+from skep.ahead import in_order_async, started_async
 from skep.dialogue import Archive
 from skep.records import (
     Call,
     CallQuery,
     CallSettings,
     Function,
+    FunctionChanges,
     FunctionSettings,
     Health,
+    ImageSettings,
     Logs,
     Queue,
     Runtime,
+    Versions,
     Worker,
 )
 from skep.shells import AsyncShell
-from skep.values import NO_PARAMS
+from skep.values import NO_PARAMS, numbered
 from skep.verbs import Told
 
 
@@ -47,6 +58,25 @@ class RawAsyncVerbs:
                 function, params, wait=wait, key=idempotency_key, settings=options
             )
         )
+
+    async def map_calls(
+        self,
+        function: str,
+        inputs: Iterable[Any] | AsyncIterable[Any],
+        *,
+        concurrency: int = 16,
+        idempotency_key: str | None = None,
+        first: int = 0,
+        **options: Unpack[CallSettings],
+    ) -> AsyncGenerator[Call, None]:
+        """Make a call of each input; give their records, ended, in the order of the inputs."""
+        make = self._shell.many(function, options, None)
+        started = started_async(
+            inputs, lambda n, one: make(one, numbered(idempotency_key, n)), first
+        )
+        async with aclosing(in_order_async(started, concurrency)) as tasks:
+            async for task in tasks:
+                yield await task
 
     async def wait_call(self, call: Call, wait: float | None = None) -> Call:
         """Return the record of a call when it has ended, or after ``wait`` seconds."""
@@ -124,7 +154,7 @@ class RawAsyncVerbs:
         )
 
     async def register_image(
-        self, name: str, image: str, **settings: Unpack[FunctionSettings]
+        self, name: str, image: str, **settings: Unpack[ImageSettings]
     ) -> Function:
         """Register an image (``name:tag``) as a function, or as a new revision of one."""
         return await self._shell.perform(
@@ -138,7 +168,7 @@ class RawAsyncVerbs:
         *,
         prepare: bool = False,
         on_log: Told | None = None,
-        **settings: Unpack[FunctionSettings],
+        **settings: Unpack[FunctionChanges],
     ) -> Function:
         """Change a function's package or settings, None setting one back; the rest stays."""
         return await self._shell.perform(
@@ -163,6 +193,35 @@ class RawAsyncVerbs:
         """Return the workers that the api knows."""
         return await self._shell.perform(self._shell.verbs.workers())
 
+    async def drain_worker(self, name: str, wait: float | None = 0.0) -> Worker:
+        """Give a node nothing new; what runs there finishes, what has not begun goes elsewhere.
+
+        Returns once it is ``drained``, or gone, or after ``wait`` seconds (None: no limit).
+
+        Raises:
+            UnknownWorker: there is none of that name.
+            Conflict: it is gone.
+        """
+        return await self._shell.perform(self._shell.verbs.drain_worker(name, wait))
+
+    async def resume_worker(self, name: str) -> Worker:
+        """Give a node work again.
+
+        Raises:
+            UnknownWorker: there is none of that name.
+            Conflict: it is gone.
+        """
+        return await self._shell.perform(self._shell.verbs.resume_worker(name))
+
+    async def delete_worker(self, name: str) -> None:
+        """Forget a node that is gone; calls that waited for word of it end at once.
+
+        Raises:
+            UnknownWorker: there is none of that name.
+            Conflict: it is here.
+        """
+        await self._shell.perform(self._shell.verbs.delete_worker(name))
+
     async def queues(self) -> list[Queue]:
         """Return what waits and runs, of each function revision that has any."""
         return await self._shell.perform(self._shell.verbs.queues())
@@ -170,6 +229,10 @@ class RawAsyncVerbs:
     async def health(self) -> Health:
         """Return that the api lives, and its version."""
         return await self._shell.perform(self._shell.verbs.health())
+
+    async def versions(self) -> Versions:
+        """Return the release and the protocol version of every process."""
+        return await self._shell.perform(self._shell.verbs.versions())
 
     async def metrics(self) -> str:
         """Return the metrics of the api in the text format of Prometheus."""

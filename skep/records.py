@@ -14,6 +14,9 @@ TERMINAL: Final = frozenset({"DONE", "FAILED", "TIMEOUT", "OOM", "LOST", "CANCEL
 Status = Literal["PENDING", "RUNNING", "DONE", "FAILED", "TIMEOUT", "OOM", "LOST", "CANCELLED"]
 
 
+Policy = Literal["warm-first", "round-robin", "least-loaded", "random"]
+
+
 class Reason(TypedDict):
     """Why a call did not end DONE."""
 
@@ -113,6 +116,8 @@ class Function(TypedDict):
     revision: int
     package: Package | None
     image: str | None
+    #: Of an image: run for each call, or asked as a server; None of code.
+    contract: NotRequired[Literal["image", "http"] | None]
     entry: str | None
     run: str | None
     timeout: float
@@ -126,11 +131,18 @@ class Function(TypedDict):
     retries: int
     isolation: Literal["none", "fork"]
     preload: str | None
+    bakedImage: NotRequired[str | None]
     minWarm: int | None
     maxWarm: int | None
     idle: float | None
     maxConcurrency: int | None
+    #: Of a server: calls at once in one sandbox, and where it listens.
+    concurrency: NotRequired[int]
+    port: NotRequired[int]
     maxWait: float
+    #: Which node gets a call (None: as the api does it); labels that a node must have.
+    policy: NotRequired[Policy | None]
+    requires: NotRequired[dict[str, str]]
     description: str
     project: str
     createdAt: str
@@ -140,6 +152,10 @@ class Function(TypedDict):
 
 class FunctionSettings(TypedDict, total=False):
     """What may be set of a function; None is the default of skep."""
+
+    #: Which node gets a call, and the labels that a node must have.
+    policy: Policy | None
+    requires: dict[str, str] | None
 
     entry: str | None
     run: str | None
@@ -154,12 +170,30 @@ class FunctionSettings(TypedDict, total=False):
     retries: int | None
     isolation: Literal["none", "fork"] | None
     preload: str | None
+    #: What skep function build made of it.
+    bakedImage: str | None
     minWarm: int | None
     maxWarm: int | None
     idle: float | None
     maxConcurrency: int | None
+    #: Of a server: calls at once in one sandbox, and where it listens.
+    concurrency: int | None
+    port: int | None
     maxWait: float | None
     description: str | None
+
+
+class FunctionChanges(FunctionSettings, total=False):
+    """What may be changed of a function; None is the default of skep."""
+
+    #: Of one that is an image: another one.
+    image: str
+
+
+class ImageSettings(FunctionSettings, total=False):
+    """What may be set of a function that is an image; what is about code is refused."""
+
+    contract: Literal["image", "http"] | None
 
 
 class CallSettings(TypedDict, total=False):
@@ -200,6 +234,18 @@ class Worker(TypedDict):
     sandbox: str
     isolation: str
     lastSeen: str
+    #: The release that it runs, and what it was labelled with.
+    version: NotRequired[str]
+    labels: NotRequired[dict[str, str]]
+    #: Attempts that are there: those that run, and those that wait there for a sandbox.
+    attempts: NotRequired[int]
+    #: It drains, and nothing is left there: it may be stopped.
+    drained: NotRequired[bool]
+    #: It was not heard of for a while: it is given nothing new until it is.
+    silent: NotRequired[bool]
+    #: Slots that it grants, and why it grants fewer than it has free.
+    free: NotRequired[int]
+    withheld: NotRequired[str]
     #: Idle sandboxes by revision key.
     warm: dict[str, int]
     #: Generic sandboxes that wait, by runtime.
@@ -234,3 +280,22 @@ class Health(TypedDict):
     status: str
     version: str
     pid: int
+
+
+class Process(TypedDict):
+    """A process of the installation: ``state`` is up, silent, draining, gone or refused."""
+
+    process: str
+    name: str
+    release: str
+    protocol: int
+    state: str
+    reason: str
+
+
+class Versions(TypedDict):
+    """What the api runs, and every process that it knows."""
+
+    release: str
+    protocol: int
+    processes: list[Process]

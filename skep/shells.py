@@ -6,14 +6,16 @@ import os
 import random
 import threading
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
+from skep.collecting import Collector
 from skep.dialogue import Dialogue, Pace
 from skep.performing import perform, perform_async
 from skep.portal import Portal
+from skep.records import Call
 from skep.transport import AsyncTransport, Place, Transport
 from skep.verbs import Verbs
 
@@ -64,13 +66,34 @@ class Shell:
 
     def start(self, dialogue: Dialogue[T]) -> Future[T]:
         """Carry out a dialogue in the background: one thread does so for all of them."""
+        return self._background(lambda portal: portal.start(dialogue))
+
+    def many(
+        self, function: str, settings: Mapping[str, Any], wait: float | None
+    ) -> Callable[[Any, str | None], Future[Call]]:
+        """Return what begins a call of a function by its params and its key, in the background.
+
+        Those that begin about the same time share a request.
+        """
+        collectors: dict[Portal, Collector] = {}
+
+        def begin(portal: Portal, params: Any, key: str | None) -> Future[Call]:
+            if portal not in collectors:
+                collectors[portal] = Collector(
+                    self.verbs, portal.perform, function, settings, wait
+                )
+            return portal.run(collectors[portal].call(params, key))
+
+        return lambda params, key: self._background(lambda portal: begin(portal, params, key))
+
+    def _background(self, begin: Callable[[Portal], Future[T]]) -> Future[T]:
         self._heed_fork()
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("this client is closed")
             if self._portal is None:
                 self._portal = Portal(self.place)
-            return self._portal.start(dialogue)
+            return begin(self._portal)
 
     def close(self) -> None:
         """Close the connections, and stop what is done in the background."""
@@ -102,6 +125,12 @@ class AsyncShell:
     async def perform(self, dialogue: Dialogue[T]) -> T:
         """Carry out a dialogue and return its value."""
         return await perform_async(dialogue, self._transport.send, self._sleep)
+
+    def many(
+        self, function: str, settings: Mapping[str, Any], wait: float | None
+    ) -> Callable[[Any, str | None], Coroutine[Any, Any, Call]]:
+        """Return what makes a call as that of ``Shell.many`` does."""
+        return Collector(self.verbs, self.perform, function, settings, wait).call
 
     async def close(self) -> None:
         """Close the connections."""

@@ -39,11 +39,9 @@ class CallOptions:
             "revision": self.revision,
         }
 
-    def key(self, index: int | None) -> str | None:
-        """Return the key of a call, or of one of many: the same again when all are repeated."""
-        if self.idempotency_key is None or index is None:
-            return self.idempotency_key
-        return f"{self.idempotency_key}:{index}"
+    def key(self, index: int) -> str | None:
+        """Return the key of one of many calls: the same again when all are repeated."""
+        return numbered(self.idempotency_key, index)
 
 
 def params_of(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
@@ -95,3 +93,8 @@ def checked_key(key: str) -> str:
             f"{key[:40]!r} is not"
         )
     return key
+
+
+def numbered(key: str | None, index: int) -> str | None:
+    """Return the key of one of many calls that have a key together, or none."""
+    return None if key is None else f"{key}:{index}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any, Final, Literal
 
+from skep.batch import Batch, Entry
 from skep.dialogue import Answer, Archive, Dialogue, Pace, Request, exchange
 from skep.preparing import Preparation
-from skep.records import Call, Function, Health, Logs, Queue, Runtime, Worker
+from skep.records import Call, Function, Health, Logs, Queue, Runtime, Versions, Worker
 from skep.spelling import JSON, decode, encode, form, revised, segment, waiting
 from skep.values import CallOptions, checked_key, is_ended
 
@@ -44,24 +45,33 @@ class Verbs:
         settings: Mapping[str, Any],
     ) -> Dialogue[Call]:
         """Make a call; with ``wait``, look after it for so long (None: to its end)."""
-        end = self._end(wait)
-        said = {name: value for name, value in settings.items() if value is not None}
+        end = self.end(wait)
         step_s = self._step_s(end)
         call: Call = yield from self._ask(
             Request(
                 method="POST",
                 path="/invokeFunction",
                 query=waiting(step_s),
-                headers={
-                    **JSON,
-                    # One key for all attempts: however many arrive, the call is made once.
-                    "Idempotency-Key": self._new_key() if key is None else checked_key(key),
-                },
-                content=encode({"funcName": function, "params": params, **said}),
+                # One key for all attempts: however many arrive, the call is made once.
+                headers={**JSON, "Idempotency-Key": self._key(key)},
+                content=encode(_invocation(function, params, settings)),
                 wait_s=step_s,
             )
         )
-        return (yield from self._wait_until(call, end))
+        return (yield from self.wait_until(call, end))
+
+    def line(
+        self, function: str, params: Any, key: str | None, settings: Mapping[str, Any]
+    ) -> bytes:
+        """Spell a call as one of a batch."""
+        said = _invocation(function, params, settings)
+        return encode({**said, "idempotencyKey": self._key(key)})
+
+    def batch(
+        self, entries: Sequence[Entry], wait: float | None, on_taken: Callable[[], object]
+    ) -> Batch:
+        """Return lines as a batch, whose calls are looked after for one step of a wait."""
+        return Batch(entries, self._step_s(self.end(wait)), self._pace, on_taken)
 
     def make(
         self,
@@ -69,16 +79,29 @@ class Verbs:
         params: Any,
         options: CallOptions,
         wait: float | None,
-        index: int | None = None,
     ) -> Dialogue[Call]:
-        """Make a call, or one of many, with the options of a handle."""
+        """Make a call with the options of a handle."""
         return self.submit(
-            function, params, wait=wait, key=options.key(index), settings=options.settings()
+            function,
+            params,
+            wait=wait,
+            key=options.idempotency_key,
+            settings=options.settings(),
         )
 
     def wait(self, call: Call, wait: float | None) -> Dialogue[Call]:
         """Look after a call until it has ended, or for ``wait`` seconds."""
-        return self._wait_until(call, self._end(wait))
+        return self.wait_until(call, self.end(wait))
+
+    def wait_until(self, call: Call, end: float | None) -> Dialogue[Call]:
+        """Look after a call until it has ended, or until a moment of the clock."""
+        while not is_ended(call) and (step_s := self._step_s(end)) > 0:
+            call = yield from self.call(call["callNum"], step_s, patient=True)
+        return call
+
+    def end(self, wait: float | None) -> float | None:
+        """Return the moment of the clock that ends a wait of so many seconds from now."""
+        return None if wait is None else self._pace.clock() + wait
 
     def call(self, number: int, wait: float = 0.0, *, patient: bool = False) -> Dialogue[Call]:
         """Read the record of a call."""
@@ -205,6 +228,24 @@ class Verbs:
         """Read who works."""
         return self._get("/workers")
 
+    def drain_worker(self, name: str, wait: float | None) -> Dialogue[Worker]:
+        """Give a node nothing new; look after it until it is empty, or for ``wait`` seconds."""
+        end = self.end(wait)
+        worker: Worker = yield from self._drain(name, self._step_s(end))
+        while not worker.get("drained") and worker["state"] == "draining":
+            if (step_s := self._step_s(end)) <= 0:
+                break
+            worker = yield from self._drain(name, step_s)
+        return worker
+
+    def resume_worker(self, name: str) -> Dialogue[Worker]:
+        """Give a node work again."""
+        return self._ask(Request(method="POST", path=f"/workers/{segment(name)}/resume"))
+
+    def delete_worker(self, name: str) -> Dialogue[None]:
+        """Forget a node that is gone."""
+        return self._remove(f"/workers/{segment(name)}")
+
     def queues(self) -> Dialogue[list[Queue]]:
         """Read what waits."""
         return self._get("/queues")
@@ -213,20 +254,25 @@ class Verbs:
         """Read whether the api lives."""
         return self._get("/healthz")
 
+    def versions(self) -> Dialogue[Versions]:
+        """Read what every process runs."""
+        return self._get("/version")
+
     def metrics(self) -> Dialogue[str]:
         """Read the api's metrics."""
         answer = yield from self._exchange(Request(method="GET", path="/metrics"))
         return answer.body.decode(errors="replace")
 
+    def _drain(self, name: str, step_s: float) -> Dialogue[Worker]:
+        path = f"/workers/{segment(name)}/drain"
+        return self._ask(
+            Request(method="POST", path=path, query=waiting(step_s), wait_s=step_s)
+        )
+
     # --- how ---------------------------------------------------------------------------
 
-    def _wait_until(self, call: Call, end: float | None) -> Dialogue[Call]:
-        while not is_ended(call) and (step_s := self._step_s(end)) > 0:
-            call = yield from self.call(call["callNum"], step_s, patient=True)
-        return call
-
-    def _end(self, wait_s: float | None) -> float | None:
-        return None if wait_s is None else self._pace.clock() + wait_s
+    def _key(self, key: str | None) -> str:
+        return self._new_key() if key is None else checked_key(key)
 
     def _step_s(self, end: float | None) -> float:
         """Return how long the next request may wait."""
@@ -264,3 +310,8 @@ class Verbs:
 
     def _exchange(self, request: Request) -> Dialogue[Answer]:
         return exchange(request, self._pace)
+
+
+def _invocation(function: str, params: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    said = {name: value for name, value in settings.items() if value is not None}
+    return {"funcName": function, "params": params, **said}

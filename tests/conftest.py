@@ -24,7 +24,8 @@ ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 # A shell ignores Ctrl-C for what it runs in the background, and programs inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: No async test may take longer; each waits for conditions, never for time.
+#: No async test may take longer, unless its ``timeout`` mark gives it more; each waits for
+#: conditions, never for time.
 ASYNC_LIMIT_S = 50
 
 
@@ -43,8 +44,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
     test: Callable[..., Awaitable[None]] = pyfuncitem.obj
 
+    mark = pyfuncitem.get_closest_marker("timeout")
+    # Sooner than the mark itself, which would end it without a word of where it stands.
+    limit_s = ASYNC_LIMIT_S if mark is None else max(ASYNC_LIMIT_S, mark.args[0] - 10)
+
     async def limited() -> None:
-        await asyncio.wait_for(test(**arguments), ASYNC_LIMIT_S)
+        await asyncio.wait_for(test(**arguments), limit_s)
 
     asyncio.run(limited(), debug=True)
     return True

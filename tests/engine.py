@@ -6,11 +6,15 @@ end; the images stay: they are made once and found again by their content.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import secrets
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +63,23 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=BUILD_S, check=False)
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other processes of tests from making images meanwhile: they would make the same."""
+    with Path(tempfile.gettempdir(), f"{IMAGES}-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @functools.cache
 def base_image() -> str:
     """Return the name of a plain Debian image, made if it is not there."""
     require()
+    with _alone():
+        return _base_image()
+
+
+def _base_image() -> str:
     base = _run("sh", str(ROOT / "runtimes" / "base-image.sh"))
     if base.returncode != 0 and not os.environ.get("CI"):
         pytest.skip(f"{NEEDED}, and a base image: {base.stderr}")
@@ -78,7 +95,13 @@ def python_image() -> str:
 @functools.cache
 def runtime_image(name: str) -> str:
     """Return the image of one of the runtimes in runtimes/, made if it is not there."""
-    given = f"BASE={base_image()}"
+    base = base_image()
+    with _alone():
+        return _runtime_image(name, base)
+
+
+def _runtime_image(name: str, base: str) -> str:
+    given = f"BASE={base}"
     image = f"{IMAGES}/{name}"
     replaced = docker("images", "--quiet", "--no-trunc", image)
     build = ["docker", "build", "--network", "host", "--tag", image]
@@ -88,6 +111,27 @@ def runtime_image(name: str) -> str:
         # Made anew of another base: the old one goes, unless somebody uses it by another name.
         _run("docker", "image", "rm", replaced)
     return image
+
+
+def image_of(name: str, *lines: str, base: str = "") -> AbstractContextManager[str]:
+    """Make an image of these lines of a Dockerfile, for the block; give its name."""
+    return built(name, "-", input="\n".join([f"FROM {base or base_image()}", *lines]))
+
+
+@contextmanager
+def built(name: str, folder: str, *arguments: str, **options: Any) -> Iterator[str]:
+    """Make an image of a folder, without a network, for the block; give its name.
+
+    ``arguments`` are those of the build, as NAME=VALUE.
+    """
+    tag = f"{IMAGES}/image-{name}"
+    given = [word for one in arguments for word in ("--build-arg", one)]
+    build = ("build", "--quiet", "--network", "none", *given, "--tag", tag, folder)
+    docker(*build, limit_s=BUILD_S, **options)
+    try:
+        yield tag
+    finally:
+        docker("image", "rm", tag)
 
 
 def identity() -> dict[str, str]:

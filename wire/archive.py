@@ -8,8 +8,6 @@ its name. Names are bytes throughout, so that any encoding survives.
 from __future__ import annotations
 
 import gzip
-import os
-import re
 import struct
 import tarfile
 import zipfile
@@ -18,10 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from wire.entries import LEAVE_OUT, PIECE_BYTES, Entry, Kind, check_suffix, read, show, sniff
 from wire.errors import SkepError, TooLarge, UnsafeArchive, UnsupportedArchive
+from wire.unpacked import Limits, Tree, Writer
 
 _DAMAGE: Final = (
     tarfile.TarError,
@@ -37,24 +36,9 @@ _DAMAGE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much an archive may unpack to."""
-
-    total_bytes: int = 512 << 20
-    files: int = 20_000
-    depth: int = 32
-    path_bytes: int = 1024
-    #: Unpacked bytes for each packed one, once there are more than ``ratio_from_bytes``.
-    ratio: int = 200
-    ratio_from_bytes: int = 16 << 20
-
-
 DEFAULT_LIMITS: Final = Limits()
 #: What to do about an archive that no ordinary packer makes.
 ORDINARY: Final = "pack the folder again with an ordinary packer: tar czf package.tar.gz *"
-#: A drive with its root, a share, or the root of the current drive.
-_WINDOWS_ABSOLUTE: Final = re.compile(rb"[A-Za-z]:([\\/]|$)|\\")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +70,7 @@ def unpack(path: Path, dest: Path, limits: Limits = DEFAULT_LIMITS) -> Checked:
     them. When this raises, what was written so far is left for the caller to remove.
     """
     with _explained(path.name):
-        return _Pass(path, limits, _Writer(dest)).run("")
+        return _Pass(path, limits, Writer(dest)).run("")
 
 
 @contextmanager
@@ -105,12 +89,12 @@ def _explained(name: str) -> Iterator[None]:
 class _Pass:
     """One way through an archive: every entry is judged, then written or dropped."""
 
-    def __init__(self, path: Path, limits: Limits, writer: _Writer | None) -> None:
+    def __init__(self, path: Path, limits: Limits, writer: Writer | None) -> None:
         self._path = path
         self._limits = limits
         self._writer = writer
         self._packed = path.stat().st_size
-        self._tree = _Tree(limits)
+        self._tree = Tree(limits)
         self._unpacked = 0
         self._bytes = 0
 
@@ -169,119 +153,3 @@ class _Pass:
                 f"it unpacks to more than {limits.ratio} times its size",
                 hint="large files that are nearly empty are made better by the code itself",
             )
-
-
-class _Tree:
-    """The paths of an archive: each is one thing, and lies under folders alone."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.files = 0
-        self._limits = limits
-        self._known: dict[bytes, str] = {}
-
-    def claim(self, entry: Entry) -> bytes:
-        """Return the path of a lawful entry relative to the root (empty: the root itself)."""
-        path = self.path(entry.name)
-        if not path:
-            if entry.type != "dir":
-                raise UnsafeArchive(f"{show(entry.name)} replaces the folder itself")
-            return path
-        self._claim_folders(path, entry.name)
-        if entry.type == "dir":
-            self._claim_dir(path, entry.name)
-        else:
-            self._claim_file(path, entry)
-        return path
-
-    def path(self, name: bytes) -> bytes:
-        """Return a name in its one form; raise if it may not stand for a path."""
-        shown = show(name)
-        if name.startswith(b"/") or _WINDOWS_ABSOLUTE.match(name):
-            raise UnsafeArchive(f"{shown} is an absolute path", hint="pack relative paths")
-        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-        if b"\0" in name:
-            raise UnsafeArchive(f"{shown} has a NUL in its name")
-        # A backslash may be part of a name here; where it is none, it leads nowhere either.
-        if b".." in name.replace(b"\\", b"/").split(b"/"):
-            raise UnsafeArchive(f"{shown} leads out of the package", hint="pack without ..")
-        if len(parts) > self._limits.depth:
-            raise UnsafeArchive(
-                f"{shown} lies deeper than {self._limits.depth} folders",
-                hint="pack the code's own folders only",
-            )
-        if len(name) > self._limits.path_bytes or any(len(part) > 255 for part in parts):
-            raise UnsafeArchive(f"the name {shown} is too long", hint="give it a shorter one")
-        return b"/".join(parts)
-
-    def _claim_folders(self, path: bytes, name: bytes) -> None:
-        at = path.find(b"/")
-        while at > 0:
-            self._claim_dir(path[:at], name)
-            at = path.find(b"/", at + 1)
-
-    def _claim_dir(self, path: bytes, name: bytes) -> None:
-        before = self._known.setdefault(path, "dir")
-        if before != "dir":
-            raise UnsafeArchive(f"{show(name)} needs a folder where there is a {before}")
-        if len(self._known) > 2 * self._limits.files:
-            raise TooLarge(f"it holds more than {self._limits.files} files", hint=LEAVE_OUT)
-
-    def _claim_file(self, path: bytes, entry: Entry) -> None:
-        if path in self._known:
-            raise UnsafeArchive(f"{show(entry.name)} is in it twice")
-        if entry.type == "symlink":
-            _check_link(path, entry.target)
-        elif entry.type == "hardlink" and self._known.get(self.path(entry.target)) != "file":
-            raise UnsafeArchive(f"{show(entry.name)} links to no file that came before it")
-        self._known[path] = "link" if entry.type == "symlink" else "file"
-        self.files += 1
-        if self.files > self._limits.files:
-            raise TooLarge(f"it holds more than {self._limits.files} files", hint=LEAVE_OUT)
-
-
-def _check_link(path: bytes, target: bytes) -> None:
-    """Allow ``..`` at the beginning alone: what it leads up through are true folders."""
-    steps = [step for step in target.split(b"/") if step not in (b"", b".")]
-    up = next((i for i, step in enumerate(steps) if step != b".."), len(steps))
-    inside = up <= path.count(b"/") and b".." not in steps[up:]
-    if not target or len(target) > 1024 or target.startswith(b"/") or b"\0" in target:
-        inside = False
-    if not inside:
-        raise UnsafeArchive(
-            f"the link {show(path)} leads to {show(target)}",
-            hint="a link may only point into the package, with .. at its beginning alone",
-        )
-
-
-class _Writer:
-    """Writes into a new folder; symbolic links come last, so that nothing passes one."""
-
-    def __init__(self, dest: Path) -> None:
-        dest.mkdir()
-        dest.chmod(0o755)
-        self._root = os.fsencode(dest) + b"/"
-        self._links: list[tuple[bytes, bytes]] = []
-
-    def folder(self, path: bytes) -> None:
-        os.makedirs(self._root + path, mode=0o755, exist_ok=True)  # noqa: PTH103 (bytes)
-
-    def file(self, path: bytes, *, executable: bool) -> BinaryIO:
-        self.folder(path.rpartition(b"/")[0])
-        mode = 0o755 if executable else 0o644
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self._root + path, flags, mode)
-        # Not what the umask leaves of it: another user runs this.
-        os.fchmod(fd, mode)
-        return os.fdopen(fd, "wb")
-
-    def hardlink(self, path: bytes, target: bytes) -> None:
-        self.folder(path.rpartition(b"/")[0])
-        os.link(self._root + target, self._root + path)
-
-    def symlink(self, path: bytes, target: bytes) -> None:
-        self._links.append((path, target))
-
-    def write_links(self) -> None:
-        for path, target in self._links:
-            self.folder(path.rpartition(b"/")[0])
-            os.symlink(target, self._root + path)  # noqa: PTH211 (bytes)

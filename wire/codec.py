@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 import msgpack
 import msgspec
 
-from wire.errors import ProtocolError
+from wire.errors import ProtocolError, WrongVersion
 
 MAGIC: Final = 0xA5
 #: Peers of another version are refused by name; a release may add kinds, never change one.
@@ -25,12 +25,16 @@ VERSION: Final = 1
 FRAMES: Final = 3
 
 
-class Message(
-    msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True
-):
-    """Base of every message: its ``KIND`` is unique on its link, its fields are the header."""
+class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Base of every message: its ``KIND`` is unique on its link, its fields are the header.
+
+    More fields than these are ignored: they are those of a newer release.
+    """
 
     KIND: ClassVar[int]
+    #: Whether every protocol version has it, field for field: peers that share no version
+    #: can say this much to each other.
+    TIMELESS: ClassVar[bool] = False
 
 
 M = TypeVar("M", bound=Message)
@@ -63,12 +67,12 @@ class Dialect(Generic[M]):
     def _kind(self, head: bytes) -> type[M]:
         if len(head) != 3 or head[0] != MAGIC:
             raise ProtocolError(f"no skep message on {self.name}")
-        if head[1] != VERSION:
-            raise ProtocolError(
+        kind = self.kinds.get(head[2])
+        if head[1] != VERSION and not (kind is not None and kind.TIMELESS):
+            raise WrongVersion(
                 f"protocol version {head[1]} on {self.name}, {VERSION} spoken here",
                 hint="run releases of one protocol version together",
             )
-        kind = self.kinds.get(head[2])
         if kind is None:
             raise ProtocolError(f"unknown kind {head[2]} on {self.name}")
         return kind

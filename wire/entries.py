@@ -56,6 +56,8 @@ class Entry:
     target: bytes = b""
     #: How many bytes a file has, as the archive says; None: its reader sees to it.
     size: int | None = None
+    #: When a file was changed, where that is known; seconds.
+    changed_at: float | None = None
     #: Opens the content of a file.
     open: Callable[[], IO[bytes]] = io.BytesIO
 
@@ -118,7 +120,7 @@ def read(path: Path, kind: Kind, max_files: int, grew: Grew) -> Iterator[Entry]:
         with path.open("rb") as file:
             # GzipFile also checks the whole stream's sum once it is read to its end.
             stream = gzip.GzipFile(fileobj=file) if kind == "tar.gz" else file
-            yield from _tar_entries(cast("IO[bytes]", stream), grew)
+            yield from tar_entries(cast("IO[bytes]", stream), grew)
 
 
 # --- zip -------------------------------------------------------------------------------
@@ -240,7 +242,13 @@ class _Forward:
         return position
 
 
-def _tar_entries(stream: IO[bytes], grew: Grew) -> Iterator[Entry]:
+def tar_entries(
+    stream: IO[bytes], grew: Grew, *, special: Literal["refuse", "skip"] = "refuse"
+) -> Iterator[Entry]:
+    """Give the entries of a plain tar that is read forward: ``read`` says the rest.
+
+    ``special`` is what becomes of devices, pipes and the like.
+    """
     forward = _Forward(stream, grew)
     archive = tarfile.TarFile(
         fileobj=cast("IO[bytes]", forward),
@@ -251,7 +259,8 @@ def _tar_entries(stream: IO[bytes], grew: Grew) -> Iterator[Entry]:
     while (info := archive.next()) is not None:
         # Else every entry of it would be kept for its life.
         cast("Any", archive).members.clear()
-        yield _tar_entry(archive, info)
+        if special == "refuse" or info.isreg() or info.isdir() or info.issym() or info.islnk():
+            yield _tar_entry(archive, info)
     if forward.last != bytes(_BLOCK):
         # ``tarfile`` takes a damaged header for the end.
         raise tarfile.ReadError("its end is missing")
@@ -273,7 +282,11 @@ def _tar_entry(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
             f"{show(name)} is a device, pipe or something unknown", hint=_NO_DEVICE
         )
     return Entry(
-        name=name, type="file", executable=bool(info.mode & 0o100), open=lambda: content
+        name=name,
+        type="file",
+        executable=bool(info.mode & 0o100),
+        changed_at=float(info.mtime),
+        open=lambda: content,
     )
 
 

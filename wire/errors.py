@@ -33,6 +33,12 @@ class ProtocolError(SkepError):
     code = "protocol_violation"
 
 
+class WrongVersion(ProtocolError):
+    """A peer speaks another version of the protocol."""
+
+    code = "wrong_version"
+
+
 class BadRequest(SkepError):
     """The request is malformed, has unknown fields or values out of range."""
 
@@ -67,6 +73,12 @@ class UnknownCall(SkepError):
     """There is no call of that number."""
 
     code = "unknown_call"
+
+
+class UnknownWorker(SkepError):
+    """There is no node of that name, and was none lately."""
+
+    code = "unknown_worker"
 
 
 class Conflict(SkepError):
@@ -150,12 +162,14 @@ BY_CODE: dict[str, type[SkepError]] = {
     cls.code: cls
     for cls in (
         ProtocolError,
+        WrongVersion,
         BadRequest,
         Unauthorized,
         Forbidden,
         UnknownRuntime,
         UnknownFunction,
         UnknownCall,
+        UnknownWorker,
         Conflict,
         Stalled,
         TooLarge,

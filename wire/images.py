@@ -1,5 +1,8 @@
 """Functions that are images: their built-in runtime, and how params become arguments. Pure.
 
+With the contract ``image`` params are the arguments of a program; with ``http`` they are what
+a server is sent, and can be anything.
+
 Nobody registers the runtime ``image``, and no store keeps it: whoever needs the runtime of
 such a function makes it of the function.
 """
@@ -32,11 +35,21 @@ def runtime_of(function: Function) -> Runtime | None:
         name=RUNTIME,
         image=function.image,
         path="/",
-        contract="image",
+        contract=function.contract or "image",
         id=RUNTIME,
         revision=1,
         project=function.project,
     )
+
+
+def registry_of(image: str) -> str:
+    """Return the registry that the name of an image begins with; empty if it names none.
+
+    By the rule of Docker: what stands before the first slash, if it looks like a host.
+    """
+    first, slash, _ = image.partition("/")
+    is_host = slash and ("." in first or ":" in first or first == "localhost")
+    return first if is_host else ""
 
 
 def arguments(params: bytes) -> tuple[str, ...]:

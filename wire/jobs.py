@@ -17,6 +17,9 @@ from wire.errors import ProtocolError
 from wire.messages import Outcome
 from wire.models import Count, Fault, Name, Number, Reason, Spec
 
+#: Whether a node gets images from registries.
+PullPolicy = Literal["missing", "never", "always"]
+
 # --- miniworker to worker --------------------------------------------------------------
 
 
@@ -55,6 +58,8 @@ class Done(Message, frozen=True, kw_only=True):
     attempt: Number
     outcome: Outcome
     sizes: tuple[Count, Count, Count]
+    #: How long the function itself ran, without the way to it and back, as far as is known.
+    ran_ms: Annotated[float, Meta(ge=0)] | None = None
 
 
 class Built(Message, frozen=True, kw_only=True):
@@ -84,6 +89,23 @@ class Printed(Message, frozen=True, kw_only=True):
     text: str
 
 
+class Pulling(Message, frozen=True, kw_only=True):
+    """How far an image is on its way from its registry."""
+
+    KIND: ClassVar[int] = 81
+    percent: Annotated[int, Meta(ge=0, le=100)]
+
+
+class Pulled(Message, frozen=True, kw_only=True):
+    """The engine has the image, or cannot have it for ``reason``."""
+
+    KIND: ClassVar[int] = 82
+    reason: Reason | None
+    fault: Fault = Fault.NONE
+    #: What was baked into it (``wire.baked``); empty for most images.
+    baked: str = ""
+
+
 class Heartbeat(Message, frozen=True, kw_only=True):
     """Alive, while a call runs (an idle miniworker is judged by its pid alone)."""
 
@@ -111,6 +133,15 @@ class Build(Message, frozen=True, kw_only=True):
     timeout_ms: Number
     #: How it reaches package indexes: proxies, certificates, credentials.
     env: dict[str, str] = {}
+
+
+class Pull(Message, frozen=True, kw_only=True):
+    """Have the engine have this image; answered PULLED. For a miniworker without a sandbox."""
+
+    KIND: ClassVar[int] = 103
+    image: str
+    #: Whether it may be got from its registry: never, where it is missing, in any case.
+    how: PullPolicy
 
 
 class Premake(Message, frozen=True, kw_only=True):
@@ -172,18 +203,20 @@ FROM_MINIWORKER: Final = Dialect[Message](
     Built,
     Broken,
     Printed,
+    Pulling,
+    Pulled,
     Heartbeat,
     Dropped,
 )
 TO_MINIWORKER: Final = Dialect[Message](
-    "worker to miniworker", Build, Premake, Specialise, Job, Cancel, Recall, Stop
+    "worker to miniworker", Build, Pull, Premake, Specialise, Job, Cancel, Recall, Stop
 )
 
 
 # --- worker and zygote -----------------------------------------------------------------
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Base of the packets between worker and zygote: JSON objects tagged by ``type``."""
 
 

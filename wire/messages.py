@@ -47,6 +47,8 @@ class ColdBecause(enum.StrEnum):
     BUSY = "busy"
     #: The function is an image: each call has a container of its own.
     ONE_CALL = "one_call"
+    #: A call was broken off in the last one, a server, and may have run on in there.
+    BROKEN_OFF = "broken_off"
 
 
 class Made(msgspec.Struct, frozen=True, array_like=True):
@@ -123,6 +125,8 @@ class Hello(Message, frozen=True, kw_only=True):
     epoch: str = ""
     seq: Count = 0
     token: str = ""
+    #: Rises with each HELLO of this boot; 0 if that is not told.
+    number: Count = 0
 
 
 class Credit(Message, frozen=True, kw_only=True):
@@ -159,6 +163,8 @@ class WorkerHeartbeat(Message, frozen=True, kw_only=True):
     #: one, none.
     starts: tuple[Count, Count, Count] = (0, 0, 0)
     preload: Literal["none", "runtime", "function"] = "none"
+    #: Why fewer slots are granted than are free, in words; empty if all are.
+    withheld: str = ""
 
 
 class Ready(Message, frozen=True, kw_only=True):
@@ -168,6 +174,17 @@ class Ready(Message, frozen=True, kw_only=True):
     session: Number
     call: Number
     attempt: Number
+
+
+class Progress(Message, frozen=True, kw_only=True):
+    """What a PREPAREd attempt waits for, where that takes long; for people alone."""
+
+    KIND: ClassVar[int] = 10
+    session: Number
+    call: Number
+    attempt: Number
+    #: Such as "pulling IMAGE: 40 %".
+    text: Annotated[str, Meta(max_length=512)]
 
 
 class Returned(Message, frozen=True, kw_only=True):
@@ -205,11 +222,20 @@ class Result(Message, frozen=True, kw_only=True):
     number: Count = 0
     #: The record that came with START (JSON), on results repeated after a HELLO.
     record: bytes = b""
+    #: The CREDIT that is due with this end: mostly of the slot that it leaves.
+    credit: Credit | None = None
 
     def __post_init__(self) -> None:
         """Exactly the ends are numbered, so that RECORDED can be cumulative."""
         if (self.outcome is None) != (self.number == 0):
             raise ValueError("a RESULT is numbered if and only if it is the end")
+        if self.credit is not None and not self.takes_credit:
+            raise ValueError("only an end that is not repeated has a CREDIT")
+
+    @property
+    def takes_credit(self) -> bool:
+        """Return whether a CREDIT may go with it."""
+        return self.number > 0 and not self.record
 
 
 class Fetch(Message, frozen=True, kw_only=True):
@@ -284,6 +310,7 @@ class Refuse(Message, frozen=True, kw_only=True):
     """No session: the name is taken, the token is wrong, the version is another."""
 
     KIND: ClassVar[int] = 33
+    TIMELESS: ClassVar[bool] = True
     code: str
     message: str
     hint: str = ""
@@ -385,6 +412,20 @@ class Bundle(Message, frozen=True, kw_only=True):
     spec: Spec
 
 
+class Drain(Message, frozen=True, kw_only=True):
+    """Take nothing new, hand back what has not begun, finish what runs; stay."""
+
+    KIND: ClassVar[int] = 49
+    session: Number
+
+
+class Resume(Message, frozen=True, kw_only=True):
+    """Take calls again, after DRAIN."""
+
+    KIND: ClassVar[int] = 50
+    session: Number
+
+
 class ApiHeartbeat(Message, frozen=True, kw_only=True):
     """Alive, once a second or after 2 MiB received; heals a lost last publication."""
 
@@ -402,6 +443,7 @@ FROM_WORKER: Final = Dialect[Message](
     Credit,
     WorkerHeartbeat,
     Ready,
+    Progress,
     Returned,
     Result,
     Fetch,
@@ -422,5 +464,7 @@ FROM_API: Final = Dialect[Message](
     Recorded,
     Chunk,
     Bundle,
+    Drain,
+    Resume,
     ApiHeartbeat,
 )

@@ -10,7 +10,7 @@ are seconds. Points in time are ISO 8601 UTC with milliseconds, and only an api 
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -27,16 +27,30 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 #: An agent by its name: ``none`` and those without a file run commands only.
 AGENT_PATTERN: Final = r"^[a-z][a-z0-9]{0,31}\Z"
 AgentName = Annotated[str, Meta(pattern=AGENT_PATTERN)]
-Count = Annotated[int, Meta(ge=0)]
-Number = Annotated[int, Meta(ge=1)]
+#: The largest number that every reader of JSON has exactly; far below what MessagePack has.
+MOST: Final = (1 << 53) - 1
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+Number = Annotated[int, Meta(ge=1, le=MOST)]
 Timeout = Annotated[float, Meta(ge=1, le=300)]
 MaxWait = Annotated[float, Meta(ge=1, le=86_400)]
+#: Each takes a descriptor of a miniworker, which may have no more than 1024.
+Concurrency = Annotated[int, Meta(ge=1, le=500)]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+DEFAULT_PORT: Final = 8080
+#: Which node gets a call, of those that may have it.
+PolicyName = Literal["warm-first", "round-robin", "least-loaded", "random"]
+POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
 
-class Model(
-    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
-):
-    """Base of the models: frozen, keyword-only, camelCase outside, unknown fields refused."""
+class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base of the models: frozen, keyword-only, camelCase outside.
+
+    Unknown fields are ignored: they are those of a newer release of the same protocol version.
+    """
+
+
+class Strict(Model, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what users write: unknown fields are refused, and named."""
 
 
 def no_params() -> msgspec.Raw:
@@ -133,6 +147,8 @@ class Function(Model, frozen=True, kw_only=True):
     revision: Count = 0
     package: Package | None = None
     image: str | None = None
+    #: Of an image: how its calls are spoken to it; None is ``image``. Code has its runtime's.
+    contract: Literal["image", "http"] | None = None
     entry: str | None = None
     run: str | None = None
     timeout: Timeout = 5.0
@@ -144,11 +160,20 @@ class Function(Model, frozen=True, kw_only=True):
     retries: Annotated[int, Meta(ge=0, le=100)] = 0
     isolation: Literal["none", "fork"] = "none"
     preload: Literal["none", "runtime", "function", "image"] | None = None
+    #: The image that it was baked into, with its runtime: nodes start it if preload says so.
+    baked_image: str | None = None
     min_warm: Count | None = None
     max_warm: Count | None = None
     idle: Annotated[float, Meta(ge=0)] | None = None
     max_concurrency: Number | None = None
+    #: Of a contract ``http``: calls at once in one sandbox, and where its server listens.
+    concurrency: Concurrency = 1
+    port: Port = DEFAULT_PORT
     max_wait: MaxWait = 600.0
+    #: None: as the api does it for all.
+    policy: PolicyName | None = None
+    #: Labels that a node must have, each with this value.
+    requires: dict[str, str] = {}
     description: str = ""
     project: str = DEFAULT_PROJECT
     created_at: str = ""

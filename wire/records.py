@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from wire import codec, errors
+from wire import codec, errors, releases
 from wire.models import (
     Call,
     CallRecord,
@@ -36,11 +36,12 @@ class Ping(Model, frozen=True, kw_only=True):
 
 
 class Pong(Model, frozen=True, kw_only=True):
-    """It is: which store it keeps, its release, and the store's own epoch."""
+    """It is: which store it keeps, its release, the store's own epoch, its protocol version."""
 
     store: str
     version: str
     epoch: str
+    protocol: Number = 1
 
 
 class OpenApi(Model, frozen=True, kw_only=True):
@@ -245,6 +246,8 @@ class _Request(Model, frozen=True, kw_only=True):
 
     msg_type: str
     content: msgspec.Raw = msgspec.Raw(b"{}")
+    #: None from who asks by hand.
+    protocol: Annotated[int, Meta(ge=0, le=255)] | None = None
 
 
 class _Reply(Model, frozen=True, kw_only=True):
@@ -259,7 +262,10 @@ def encode_request(content: Model) -> bytes:
     """Return the JSON frame that asks this."""
     if isinstance(content, WriteCalls):
         content = replace(content, records=tuple(map(_without_params, content.records)))
-    return msgspec.json.encode({"msgType": _TYPE_OF[type(content)], "content": content})
+    name = _TYPE_OF[type(content)]
+    return msgspec.json.encode(
+        {"msgType": name, "content": content, "protocol": releases.PROTOCOL}
+    )
 
 
 def decode_request(frame: bytes) -> Model:
@@ -267,9 +273,12 @@ def decode_request(frame: bytes) -> Model:
 
     Raises:
         BadRequest: not a request, an unknown msgType, or content that is not of its type.
+        WrongVersion: it is one of another protocol version.
     """
     try:
         request = msgspec.json.decode(as_json(frame), type=_Request)
+        if request.protocol is not None and request.protocol != releases.PROTOCOL:
+            raise releases.refusal("an api", request.protocol, "its DB node")
         kinds = REQUESTS.get(request.msg_type)
         if kinds is None:
             raise errors.BadRequest(

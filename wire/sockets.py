@@ -20,11 +20,23 @@ import zmq
 
 from wire.counting import Drops
 from wire.errors import BadRequest
+from wire.liveness import LOST_S
 
 log = logging.getLogger(__name__)
 
+# The methods below pyzmq's conveniences: these cost several times what the messages do.
+_send, _receive = zmq.backend.Socket.send, zmq.backend.Socket.recv
+_get = zmq.backend.Socket.get
+_IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)
+_NOW, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+
 #: Against strangers only: our own senders keep far below it.
 MAX_FRAME_BYTES: Final = 64 << 20
+#: How long a connection may take to be made; then its name is looked up again.
+CONNECT_MS: Final = 5000
+#: What is not answered for so long is dead; where we say nothing ourselves, ZeroMQ asks.
+DEAD_MS: Final = round(LOST_S * 1000)
+BEAT_MS: Final = 2000
 #: Messages read before other work on the loop gets its turn.
 BURST: Final = 256
 #: sockaddr_un holds 108 bytes with the closing NUL.
@@ -45,6 +57,14 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     socket.set(zmq.SNDHWM, 0)
     socket.set(zmq.RCVHWM, 0)
     socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    # Where nothing answers any more, the kernel would go on for minutes: with the old address
+    # of a name that leads elsewhere by now, or keeping all that it could not deliver.
+    socket.set(zmq.CONNECT_TIMEOUT, CONNECT_MS)
+    socket.set(zmq.TCP_MAXRT, DEAD_MS)
+    if kind in (zmq.PUB, zmq.SUB):
+        # One says nothing for hours, the other nothing ever: a dead line is told by this alone.
+        socket.set(zmq.HEARTBEAT_IVL, BEAT_MS)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, DEAD_MS)
     if kind == zmq.ROUTER:
         socket.set(zmq.ROUTER_MANDATORY, 1)
     return socket
@@ -101,6 +121,40 @@ def _check_path(path: str) -> None:
         )
 
 
+def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+    """Send a message whole, or raise ``zmq.Again``; never blocks."""
+    last = len(frames) - 1
+    for frame in frames[:last]:
+        # Only the first frame can be refused.
+        _send(socket, frame, _MORE)
+    _send(socket, frames[last], _NOW)
+
+
+def receive(socket: zmq.Socket[bytes], frames: int) -> list[bytes] | None:
+    """Return the next message, None if it had another number of frames.
+
+    Raises:
+        zmq.Again: there is none.
+    """
+    frame = _receive(socket, _NOW, copy=False)
+    message = [frame.bytes]
+    while frame.more:
+        # The rest of a message is always there.
+        frame = _receive(socket, _NOW, copy=False)
+        if len(message) <= frames:
+            message.append(frame.bytes)
+    return message if len(message) == frames else None
+
+
+def has_message(socket: zmq.Socket[bytes]) -> bool:
+    """Return whether a message waits; if not, the descriptor will say when one does."""
+    return bool(_events(socket) & _IN)
+
+
+def _events(socket: zmq.Socket[bytes]) -> int:
+    return int(_get(socket, zmq.EVENTS))
+
+
 class Link:
     """One socket on the running loop; every message in has exactly ``frames`` frames.
 
@@ -134,12 +188,18 @@ class Link:
         return f"<Link of {self._frames} frames, {state}, {self.drops!r}>"
 
     def send(self, frames: Sequence[bytes]) -> None:
-        """Send a message, or queue it behind those that wait; never blocks."""
+        """Send a message, or queue it behind those that wait; never blocks.
+
+        The first of a turn of the loop leaves at once, for somebody waits for it; what follows
+        it leaves together at the end of the turn, and wakes its reader once.
+        """
         if self._closed:
             return
         self._out.append(frames)
-        if len(self._out) == 1:
+        if not self._checking:
             self._flush()
+            # Sending processes the mailbox too, so it may have eaten the reader's edge.
+            self._check_soon()
 
     def drain(self) -> None:
         """Read all that has arrived, now: whoever judges a peer's silence does it first."""
@@ -149,6 +209,7 @@ class Link:
         """Stop reading and close the socket; ending its context waits for what was sent."""
         if self._closed:
             return
+        self._flush()
         self._closed = True
         self._loop.remove_reader(self._fd)
         self._socket.close(linger=linger_ms)
@@ -162,17 +223,18 @@ class Link:
         self._checking = False
         if self._closed:
             return
+        self._flush()
         # Asking for the events empties the socket's mailbox: from 0 on a new edge will come.
-        events = int(self._socket.EVENTS)
-        if events & zmq.POLLOUT and self._out:
-            self._flush()
-        if events & zmq.POLLIN:
+        events = _events(self._socket)
+        if events & _OUT and self._out:
+            self._check_soon()
+        if events & _IN:
             self._read()
 
     def _flush(self) -> None:
         while self._out:
             try:
-                self._socket.send_multipart(self._out[0], zmq.NOBLOCK, copy=True)
+                send(self._socket, self._out[0])
             except zmq.Again:
                 break
             except zmq.ZMQError as error:
@@ -180,37 +242,32 @@ class Link:
                 self.drops.unroutable += 1
                 log.debug("message dropped: %s", error)
             self._out.popleft()
-        # Sending processes the mailbox too, so it may have eaten the reader's edge.
-        self._check_soon()
 
     def _read(self) -> None:
+        if self._closed:
+            return
         for _ in range(BURST):
-            if self._closed:
-                return
             try:
-                message = self._receive()
+                message = receive(self._socket, self._frames)
             except zmq.Again:
-                if self._out:
-                    self._check_soon()
-                return
+                break
             if message is not None:
                 self._deliver(message)
-        # The burst is used up, and what is left will bring no new edge.
-        self._check_soon()
+            else:
+                self.drops.frames += 1
+                log.warning("dropped a message of a wrong number of frames")
+            if self._is_empty():
+                break
+        else:
+            # The burst is used up, and what is left will bring no new edge.
+            self._check_soon()
+        if self._out:
+            self._check_soon()
 
-    def _receive(self) -> list[bytes] | None:
-        """Return the next message, None if it was malformed; raise ``zmq.Again`` if none."""
-        frame = self._socket.recv(zmq.NOBLOCK, copy=False)
-        message = [frame.bytes]
-        while frame.more:
-            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
-            if len(message) <= self._frames:
-                message.append(frame.bytes)
-        if len(message) == self._frames:
-            return message
-        self.drops.frames += 1
-        log.warning("dropped a message of a wrong number of frames")
-        return None
+    def _is_empty(self) -> bool:
+        """Return whether there is nothing more to read; whoever was told may have closed it."""
+        # Cheaper than a receive that raises because there is none.
+        return self._closed or not has_message(self._socket)
 
     def _deliver(self, message: list[bytes]) -> None:
         try:

@@ -89,7 +89,7 @@ class Attempt:
             status, reason = Status.CANCELLED, self.cancelled
         elif box.verdict and box.verdict[0] == self.id:
             _, status, reason = box.verdict
-        ran_ms = 0.0 if self.ahead else (now - self.head_at) * 1000
+        ran_ms = 0.0 if self.ahead and not box.is_server else (now - self.head_at) * 1000
         return self.end(
             Outcome(status=status, reason=reason, duration_ms=ran_ms), (0, 0, 0), b""
         )
@@ -160,6 +160,11 @@ class Book:
         one = next((one for one in queue if one.start), queue[0])
         self.unwait(one)
         return one
+
+    def running(self, box: Sandbox) -> list[Attempt]:
+        """Return those that a sandbox is at: the head, or all that a server has."""
+        held = self.held(box) if box.is_server else self.held(box)[:1]
+        return [one for one in held if one.sent]
 
     def held(self, box: Sandbox) -> list[Attempt]:
         """Return the attempts that a sandbox has, the head first."""

@@ -52,8 +52,13 @@ class Sandbox:
     #: How many attempts its miniworker was given, and the head that these were recalled for.
     given: int = 0
     recalled: Id | None = None
+    #: Of a server: a call was broken off in it, and may run on in there; it gets no other.
+    is_spent: bool = False
     #: Whether no call waited for it when it was begun.
     is_ahead: bool = False
+    #: What its making took, and what it is worth while it waits (``worker.keep_alive``).
+    cost_s: float = 0.0
+    worth: float = 0.0
     #: Of one that is, or was, generic: by what it was made.
     stand_in: Spec | None = None
     #: Its key while it is generic; it has that of a revision from its claim on.
@@ -72,7 +77,19 @@ class Sandbox:
     @property
     def is_for_one(self) -> bool:
         """Return whether it serves one call: that of an image has a container of its own."""
-        return self.spec is not None and self.spec.function.image is not None
+        return self.spec is not None and self.spec.runtime.contract == "image"
+
+    @property
+    def is_server(self) -> bool:
+        """Return whether its calls run at the same time, none behind another."""
+        return self.spec is not None and self.spec.runtime.contract == "http"
+
+    @property
+    def beside(self) -> int:
+        """Return how many more calls a server may be given."""
+        if self.spec is None or self.is_spent:
+            return 0
+        return max(0, self.spec.function.concurrency - len(self.queue))
 
     @property
     def waits_for_bundle(self) -> bool:
@@ -99,6 +116,7 @@ class Sandbox:
         begin = max((step.end for step in self.steps), default=now)
         loading = max(begin, now - load_ms / 1000)
         self.steps += [Step("sandbox", begin, loading), Step("load", loading, now)]
+        self.cost_s = sum(step.end - step.begin for step in self.steps)
 
     def made(self, begin: float, end: float) -> Made:
         """Return what the making took between an attempt's coming and its START."""

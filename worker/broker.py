@@ -14,8 +14,9 @@ from worker import actions as act
 from worker.actions import Action, Id
 from worker.attempts import Attempt
 from worker.boxes import MAKING, Stage
-from worker.placing import Placing
+from worker.placing import ANSWERED, Placing
 from worker.pressure import Reading
+from worker.speed import RECALL_S
 
 
 class Broker(Placing):
@@ -31,6 +32,10 @@ class Broker(Placing):
         """Return whether nothing more comes in and nothing is left."""
         return self.is_draining and not self.book.all
 
+    def has(self, id_: Id) -> bool:
+        """Return whether an attempt is here already, PREPAREd or STARTed."""
+        return id_ in self.book.all
+
     def running(self) -> list[Id]:
         """Return the attempts that were STARTed and have not ended."""
         return [one.id for one in self.book.all.values() if one.start]
@@ -38,10 +43,17 @@ class Broker(Placing):
     def places_ahead(self, now: float) -> dict[str, int]:
         """Return, by key, how many more attempts may be put behind running ones."""
         places: dict[str, int] = {}
-        for box in self.pool:
+        for box in self.pool.busy():
             if count := self._room(box, now):
                 places[box.key] = places.get(box.key, 0) + count
         return places
+
+    def watches(self, now: float) -> bool:
+        """Return whether something stands, or may be put, behind a head that may run long."""
+        return any(
+            not box.is_server and (len(box.queue) > 1 or self._room(box, now))
+            for box in self.pool.busy()
+        )
 
     # --- from the api ---
 
@@ -52,8 +64,9 @@ class Broker(Placing):
         if not self.free:
             return [act.SayReturned(id_)]
         one = Attempt(id_, key, came=now)
+        box = self.pool.take(key, now) or self._beside(key, now)
+        one.ahead = box is not None and bool(box.queue)
         self.book.add(one)
-        box = self.pool.take(key, now)
         if box:
             return self._give(box, one, now)
         return self._wait(one, now)
@@ -130,7 +143,15 @@ class Broker(Placing):
         for box in self.pool:
             if not box.queue:
                 orders += self.pool.stop(box, now)
+            elif len(box.queue) > 1 and box.recalled != box.queue[0]:
+                # What waits behind its head may begin elsewhere at once.
+                box.recalled = box.queue[0]
+                orders.append(act.Recall(box.name))
         return orders
+
+    def resume(self) -> None:
+        """Take calls again."""
+        self.is_draining = False
 
     def abandon(self, why: str, now: float) -> list[Action]:
         """End all that runs, whatever becomes of it: the node leaves."""
@@ -150,6 +171,12 @@ class Broker(Placing):
     ) -> list[Action]:
         """The bundle for a sandbox is there; ``steps`` are what that took."""
         return self.pool.bundle(name, spec, bundle, now, steps)
+
+    def progress(self, name: str, text: str) -> list[Action]:
+        """What a sandbox needs is on its way: whoever may get it is told."""
+        box = self.pool.sandboxes.get(name)
+        waiting = self.book.waiting(box.key) if box else []
+        return [act.SayProgress(one.id, text) for one in waiting if one.start is None]
 
     def no_bundle(
         self, name: str, fault: Fault, reason: Reason, log: str, now: float
@@ -188,12 +215,17 @@ class Broker(Placing):
         sizes: tuple[int, int, int],
         payload: bytes,
         now: float,
+        ran_ms: float | None = None,
     ) -> list[Action]:
-        """An attempt ended in its sandbox."""
+        """An attempt ended in its sandbox, which says how long the function itself ran."""
         one = self._sent_to(name, id_)
         if one is None:
             return []
-        self.speeds.saw(one.key, outcome)
+        box = self.pool.sandboxes.get(name)
+        was_slow = box is not None and box.recalled == id_
+        self.speeds.saw(one.key, outcome, ran_ms, was_slow=was_slow)
+        if box and box.is_server and outcome.reason and outcome.reason.code != ANSWERED:
+            box.is_spent = True
         return self._finish(one, one.end(outcome, sizes, payload), now)
 
     def broken(
@@ -258,8 +290,10 @@ class Broker(Placing):
     def recall(self, now: float) -> list[Action]:
         """Take back what waits behind heads that turned out slow: others may be free."""
         orders: list[Action] = []
-        for box in self.pool:
-            if len(box.queue) > 1 and box.recalled != box.queue[0] and self._is_slow(box, now):
+        for box in self.pool.busy():
+            if len(box.queue) < 2 or box.recalled == box.queue[0]:
+                continue
+            if self._is_slow(box, now, RECALL_S):
                 box.recalled = box.queue[0]
                 # Its mean still says that it is fast, and would put others behind the next.
                 self.speeds.slow(box.key)
@@ -276,7 +310,7 @@ class Broker(Placing):
         if not self.is_draining:
             orders += self.keeping.due(now)
         for box in self.pool:
-            head = self.book.all.get(box.queue[0]) if box.queue else None
-            if head and head.sent and box.stage is Stage.BUSY:
-                orders += self._judge(box, head, now)
+            for one in self.book.running(box):
+                if box.stage is Stage.BUSY:
+                    orders += self._judge(box, one, now)
         return orders

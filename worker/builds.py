@@ -17,6 +17,7 @@ from wire.codec import Message
 from wire.counting import Buckets
 from wire.models import Fault, Reason, Spec
 from worker.minis import Minis
+from worker.pool import STOP_S
 from worker.tape import OnText
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Builds:
         self._limit_s = limit_s
         self._env = dict(env)
         self._builds: dict[str, Build] = {}
+        #: When those are killed that were told to stop and are still there.
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._begun = 0
         #: How they ended, and how long they took.
         self.endings: Counter[str] = Counter()
@@ -109,6 +112,8 @@ class Builds:
 
     def exited(self, name: str, why: str) -> bool:
         """Take the end of a miniworker; return whether it was one that builds."""
+        if name in self._leaving:
+            self._leaving.pop(name).cancel()
         build = self._builds.get(name)
         if build and not build.built.done():
             build.built.set_result(_failed(why))
@@ -118,6 +123,8 @@ class Builds:
         del self._builds[name]
         if in_order:
             self._minis.tell(name, jobs.Stop())
+            loop = asyncio.get_running_loop()
+            self._leaving[name] = loop.call_later(STOP_S, self._minis.kill, name)
         else:
             self._minis.kill(name)
 

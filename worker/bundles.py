@@ -23,6 +23,7 @@ from wire import archive
 from wire.jobs import Built
 from wire.models import Package, Spec
 from wire.process import spawn
+from wire.reach import what_is_found
 from worker import trees
 from worker.actions import Step
 from worker.cache import Cache, Marker
@@ -32,7 +33,6 @@ from worker.flights import Flights
 from worker.folder import NodeFolder
 from worker.layers import Layer, layer_of
 from worker.packages import Packages
-from worker.reach import what_is_found
 from worker.tape import OnText, Tape
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Bundles:
         #: What making each bundle took, of those made in this life.
         self._steps: dict[str, list[Step]] = {}
         self._cache = Cache(folder, cache_bytes, self._evicted)
-        self._flights = Flights()
+        self._flights: Flights[Path] = Flights()
         #: What the installers of flights print, by key.
         self._tapes: dict[str, Tape] = {}
         self._building = asyncio.Semaphore(PARALLEL)
@@ -171,6 +171,7 @@ class Bundles:
         try:
             marker = await fill(place)
             self._cache.keep(name, msgspec.structs.replace(marker, key=key))
+            spawn(self._cache.settle(), "settling the cache")
         except BaseException as error:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
             raise explain(error) from error

@@ -2,19 +2,30 @@
 
 A bundle or layer is a folder under ``bundles`` with a name nobody can guess; it is whole when
 a marker of that name says so. The marker's time of change is that of its last use.
+
+A power cut may leave a marker and lose what it speaks for, since installers do not wait for
+the disk. So a marker names the boot of the machine in which it was made until all is known to
+be on the disk, and after another boot it counts for nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from worker.folder import NodeFolder
+from worker.trees import sync
+
+#: How long the kernel is left to write by itself, which it does with what is half as old.
+SETTLE_S: Final = 60.0
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -25,6 +36,8 @@ class Marker(msgspec.Struct, frozen=True):
     bytes: int
     #: The key of the layer that was put into it.
     layer: str = ""
+    #: Of the machine, while a power cut could still take what this speaks for.
+    boot: str = ""
 
 
 class Cache:
@@ -39,8 +52,14 @@ class Cache:
         self._on_evicted = on_evicted
         #: Packages, bundles and layers removed to make room.
         self.evicted = 0
-        self._whole = _read_markers(folder)
-        self._layers = {name: marker.layer for name, marker in _markers(folder) if marker.layer}
+        self._boot = _BOOT.read_text().strip()
+        _drop_markers(folder, self._boot)
+        markers = dict(_markers(folder))
+        self._whole = {marker.key: name for name, marker in markers.items()}
+        self._layers = {name: marker.layer for name, marker in markers.items() if marker.layer}
+        #: Whose markers name this boot; and whether somebody is about to settle them.
+        self._unsettled = {name for name, marker in markers.items() if marker.boot}
+        self._is_settling = False
         #: Packages that bundles are being made of.
         self._reading: list[str] = []
         self._users: dict[str, str] = {}
@@ -80,14 +99,39 @@ class Cache:
             self._reading.remove(package)
 
     def keep(self, name: str, marker: Marker) -> None:
-        """Say, durably, that the folder of this name is whole."""
-        temp = self._folder.whole / f"{name}.new"
-        temp.write_bytes(msgspec.json.encode(marker))
-        temp.rename(self._folder.whole / name)
+        """Say that the folder of this name is whole; ``settle`` makes that durable."""
+        self._write(name, msgspec.structs.replace(marker, boot=self._boot))
+        self._unsettled.add(name)
         self._whole[marker.key] = name
         if marker.layer:
             self._layers[name] = marker.layer
             self.find(marker.layer)
+
+    async def settle(self, after_s: float = SETTLE_S) -> None:
+        """Have what was kept on the disk, and say so; once for all that are kept meanwhile."""
+        if self._is_settling:
+            return
+        self._is_settling = True
+        try:
+            while self._unsettled:
+                await asyncio.sleep(after_s)
+                await self._settle()
+        finally:
+            self._is_settling = False
+
+    async def _settle(self) -> None:
+        names, self._unsettled = self._unsettled, set()
+        await asyncio.to_thread(sync, self._folder.root)
+        for path in (self._folder.whole / name for name in names):
+            if path.exists():
+                used = path.stat().st_mtime_ns
+                self._write(path.name, msgspec.structs.replace(_marker(path), boot=""))
+                os.utime(path, ns=(used, used))
+
+    def _write(self, name: str, marker: Marker) -> None:
+        temp = self._folder.whole / f"{name}.new"
+        temp.write_bytes(msgspec.json.encode(marker))
+        temp.rename(self._folder.whole / name)
 
     def forget(self, name: str) -> None:
         """Hide a bundle with the layer in it, and all that the layer was put into.
@@ -155,12 +199,12 @@ def cached_bytes(folder: NodeFolder) -> dict[str, int]:
     return {"packages": packages, "bundles": bundles}
 
 
-def _read_markers(folder: NodeFolder) -> dict[str, str]:
+def _drop_markers(folder: NodeFolder, boot: str) -> None:
+    """Remove the markers that speak for nothing, in this boot of the machine."""
     for path in folder.whole.iterdir():
         is_there = (folder.bundles / path.name).is_dir()
-        if path.suffix or not is_there or not _is_readable(path):
+        if path.suffix or not is_there or not _is_trusted(path, boot):
             path.unlink()
-    return {marker.key: name for name, marker in _markers(folder)}
 
 
 def _markers(folder: NodeFolder) -> Iterator[tuple[str, Marker]]:
@@ -173,13 +217,13 @@ def _plain(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not path.suffix]
 
 
-def _is_readable(path: Path) -> bool:
-    """Return whether a marker says anything: one that a power cut emptied does not."""
+def _is_trusted(path: Path, boot: str) -> bool:
+    """Return whether a marker says anything that no power cut can have undone."""
     try:
-        _marker(path)
+        return _marker(path).boot in ("", boot)
     except msgspec.MsgspecError:
+        # One that a power cut emptied.
         return False
-    return True
 
 
 def _marker(path: Path) -> Marker:

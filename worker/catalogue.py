@@ -84,7 +84,7 @@ class Replica:
     def current(self) -> Iterator[Spec]:
         """Yield what calls that come now are pinned to."""
         for function in self._newest.values():
-            if runtime := self._newest_runtimes.get((function.project, function.runtime_name)):
+            if runtime := self._newest_runtime(function):
                 yield Spec(function=function, runtime=runtime)
 
     def is_current(self, key: str) -> bool:
@@ -98,7 +98,7 @@ class Replica:
         function = self._newest.get((project, name))
         if function is None or function.revision != revision:
             return False
-        runtime = self._newest_runtimes.get((project, function.runtime_name))
+        runtime = self._newest_runtime(function)
         return runtime is not None and runtime.revision == runtime_revision
 
     def is_missing(self, key: str) -> bool:
@@ -108,6 +108,10 @@ class Replica:
     def forget_missing(self, key: str) -> None:
         """Ask again the next time."""
         self._missing.discard(key)
+
+    def _newest_runtime(self, function: Function) -> Runtime | None:
+        place = (function.project, function.runtime_name)
+        return images.runtime_of(function) or self._newest_runtimes.get(place)
 
     def _snapshot(self, message: Catalogue) -> Applied:
         self.epoch, self.seq = message.epoch, message.seq

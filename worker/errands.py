@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from wire import baked
 from wire.about import about
 from wire.models import Fault, Reason, Spec
 from wire.process import spawn
@@ -21,10 +22,13 @@ from worker.bundles import Bundles
 from worker.failures import NoBundle
 from worker.fetcher import Fetcher, NotFetched
 from worker.lookup import Lookup, UnknownRevision
+from worker.pulls import Pulls
 
 MAX_PARAMS_BYTES: Final = 64 << 20
 #: What a miniworker says of a bundle that another image built than its sandbox has.
 STALE_BUNDLE: Final = "stale_bundle"
+#: The same of an image that was another when it was looked for.
+STALE_IMAGE: Final = "stale_image"
 #: Stands where a bundle would: the code of a function that is an image is in the image.
 NO_BUNDLE: Final = "-"
 
@@ -39,12 +43,14 @@ class Errands:
         lookup: Lookup,
         fetcher: Fetcher,
         bundles: Bundles,
+        pulls: Pulls,
     ) -> None:
         self._broker = broker
         self._do = do
         self._lookup = lookup
         self._fetcher = fetcher
         self._bundles = bundles
+        self._pulls = pulls
         self._tasks: dict[object, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
@@ -65,10 +71,16 @@ class Errands:
                 self._end(order.id)
 
     def broken(self, name: str, reason: Reason) -> None:
-        """Have a bundle built again that its sandbox could not use any more."""
+        """Have a bundle built, or an image looked for, that its sandbox could not use."""
         box = self._broker.pool.sandboxes.get(name)
         if box is not None and reason.code == STALE_BUNDLE:
             self._bundles.outdated(Path(box.bundle))
+        elif box is not None and reason.code in (STALE_IMAGE, "image_unavailable"):
+            self._forget_images(box.spec)
+
+    def _forget_images(self, spec: Spec | None) -> None:
+        for image in (spec.runtime.image, spec.function.baked_image) if spec else ():
+            self._pulls.forget(image or "")
 
     async def close(self) -> None:
         """End them all."""
@@ -77,6 +89,7 @@ class Errands:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._bundles.close()
+        await self._pulls.close()
 
     def _run(
         self,
@@ -111,10 +124,24 @@ class Errands:
             self._do(self._broker.bundle(name, spec, bundle, now, steps))
 
     async def _bundle_of(self, name: str, spec: Spec) -> tuple[str, tuple[act.Step, ...]]:
+        def show(text: str) -> None:
+            self._do(self._broker.progress(name, text))
+
+        if baked.is_wanted(spec):
+            image = spec.function.baked_image or ""
+            found = await self._pulls.baked(image, baked.digest(spec), show)
+            if found is not None:
+                return baked.BUNDLE, found
+        pulled = await self._pulls.have(spec.runtime.image, show)
         if spec.function.image is not None:
-            return NO_BUNDLE, ()
-        bundle = await self._bundles.acquire(name, spec)
-        return str(bundle), self._bundles.steps(spec)
+            return NO_BUNDLE, pulled
+        try:
+            bundle = await self._bundles.acquire(name, spec)
+        except NoBundle:
+            # It may be the image that is gone: whoever comes next looks for it.
+            self._forget_images(spec)
+            raise
+        return str(bundle), (*pulled, *self._bundles.steps(spec))
 
     def _no_bundle(self, name: str, error: NoBundle) -> None:
         now = time.monotonic()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
-class Flights:
+class Flights(Generic[T]):
     """What is under way, by key; each ends for all who joined it alike."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, asyncio.Task[Path | Exception]] = {}
+        self._tasks: dict[str, asyncio.Task[T | Exception]] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    async def join(self, key: str, work: Callable[[], Awaitable[Path]]) -> Path:
+    async def join(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
         """Begin it, or wait with the others; return or raise what came of it."""
         task = self._tasks.get(key)
         if task is None:
@@ -37,7 +39,7 @@ class Flights:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _outcome(work: Callable[[], Awaitable[Path]]) -> Path | Exception:
+async def _outcome(work: Callable[[], Awaitable[T]]) -> T | Exception:
     """Return a failure as a value: nobody may be left to hear it raised."""
     try:
         return await work()

@@ -15,6 +15,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from wire.durable import make_folder, sync_names
 from wire.errors import Conflict
 
 #: Longer names would not leave enough of the 108 bytes of a socket's path.
@@ -24,15 +25,16 @@ _SHORT = 24
 class NodeFolder:
     """The places of one node; ``open`` takes the lock and cleans up."""
 
-    def __init__(self, data: Path, name: str, boot: str) -> None:
+    def __init__(self, data: Path, name: str, boot: str, installation: str = "") -> None:
         self.root = data / "nodes" / name
         self.packages = self.root / "packages"
         self.bundles = self.root / "bundles"
         #: A file here says that the bundle of its name is whole.
         self.whole = self.root / "whole"
         self.node_id = ""
-        #: Shared by all nodes of one data folder: whose the containers on an engine are.
-        self.installation = ""
+        #: Shared by all nodes of one data folder, or by those that are told the same: whose the
+        #: containers on an engine are.
+        self.installation = installation
         self._data = data
         self._life = data / "run" / _short(name)
         self.run = self._life / boot[:8]
@@ -58,13 +60,13 @@ class NodeFolder:
             Conflict: another living worker has this folder.
         """
         for folder in (self.root, self.packages, self.bundles, self.whole):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         # Sandboxes of other users pass through, but may not list what there is.
         self.root.chmod(0o711)
         self._take_lock()
         self.bundles.chmod(0o711)
         self.node_id = _made_once(self.root / "id")
-        self.installation = _made_once(self._data / "installation")
+        self.installation = self.installation or _made_once(self._data / "installation")
         self._sweep()
         # Nor may one that runs as this very user, who has to be able to make more of them.
         self.bundles.chmod(0o111 if os.geteuid() == 0 else 0o311)
@@ -103,14 +105,21 @@ class NodeFolder:
 
 
 def _made_once(path: Path) -> str:
-    """Return the random word in a file; of several processes that make it one is first."""
+    """Return the random word in a file; of several processes that make it one is first.
+
+    It is durable before anybody hears it: who comes back under another name is a stranger.
+    """
     if not path.exists():
         temp = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        temp.write_text(secrets.token_hex(16))
+        with temp.open("w") as file:
+            file.write(secrets.token_hex(16))
+            file.flush()
+            os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
             # Unlike a rename, this never replaces what another has read already.
             path.hardlink_to(temp)
         temp.unlink()
+        sync_names(path.parent)
     return path.read_text().strip()
 
 

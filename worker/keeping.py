@@ -85,7 +85,7 @@ class Keeping:
         claim = Claim.NOBODY
         if self._pool.is_kept(box):
             claim = Claim.GENERIC if box.is_generic else Claim.FUNCTION
-        return Idle(box.name, box.since, claim)
+        return Idle(box.name, box.worth, claim)
 
     def _missing(self, now: float) -> list[Wish]:
         """Return the wishes that lack something: functions first, then who has least."""

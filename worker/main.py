@@ -15,18 +15,20 @@ import click
 import msgspec
 
 from wire.errors import BadRequest, SkepError
+from wire.jobs import PullPolicy
 from wire.logs import FORMATS, LEVELS, Format
 from wire.models import Name
-from wire.process import Started, refuse, run
+from wire.process import Started, refuse, release, run
+from wire.reach import Reach, assignment
 from wire.scrape import Place, scraped
 from worker import authorities
 from worker.folder import NodeFolder
+from worker.keep_alive import KEEP_ALIVES, KeepAlive
 from worker.metrics import Metrics
 from worker.node import Node
 from worker.pool import PoolSettings
 from worker.preload import POLICIES, Policy
-from worker.reach import Reach, assignment
-from worker.sandbox import choose
+from worker.sandbox import choose, with_credentials
 from worker.settings import Settings
 
 
@@ -39,6 +41,7 @@ class Assignments(click.types.StringParamType):
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SKEP", "show_default": True})
+@click.version_option(release(), package_name="skep")
 @click.option("--name", required=True, help="What this node is called.")
 @click.option("--api", required=True, help="The api's ROUTER: tcp://HOST:3001 or ipc://PATH.")
 @click.option("--pub", help="The api's PUB. [default: its port + 1]")
@@ -50,6 +53,13 @@ class Assignments(click.types.StringParamType):
 )
 @click.option(
     "--idle", default=300.0, type=click.FloatRange(0), help="Seconds a sandbox may idle."
+)
+@click.option(
+    "--keep-alive",
+    default="idle",
+    type=click.Choice(KEEP_ALIVES),
+    help="Which idle sandbox leaves: after --idle, or only for room the one unused longest "
+    "(lru) or worth least (greedy-dual).",
 )
 @click.option(
     "--max-warm",
@@ -68,6 +78,23 @@ class Assignments(click.types.StringParamType):
     help="What confines user code: auto is docker if an engine answers; fake runs none.",
 )
 @click.option(
+    "--transport",
+    default="auto",
+    type=click.Choice(["auto", "mounts", "volumes", "stdio"]),
+    help="How containers get their files and are spoken to; auto takes what works first.",
+)
+@click.option(
+    "--pull",
+    default="missing",
+    type=click.Choice(["missing", "never", "always"]),
+    help="Images with a registry in their name: got where missing, never, or once in any case.",
+)
+@click.option(
+    "--registry-config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Credentials for registries, as docker login writes them. [default: Docker's own]",
+)
+@click.option(
     "--preload",
     default="none",
     type=click.Choice(POLICIES),
@@ -80,6 +107,12 @@ class Assignments(click.types.StringParamType):
     help="Generic sandboxes of a kind that wait, where the policy is runtime.",
 )
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Of the node; repeatable.")
+@click.option(
+    "--installation",
+    default="",
+    metavar="ID",
+    help="Label of its containers, one for all nodes. [default: made once in the data folder]",
+)
 @click.option("--token", default="", help="What the api demands of workers.")
 @click.option(
     "--cache-bytes",
@@ -130,12 +163,17 @@ def main(
     data: Path,
     slots: int | None,
     idle: float,
+    keep_alive: KeepAlive,
     max_warm: int | None,
     max_starts: int | None,
     sandbox: str,
+    transport: str,
+    pull: PullPolicy,
+    registry_config: Path | None,
     preload: Policy,
     generic: int,
     label: tuple[str, ...],
+    installation: str,
     token: str,
     cache_bytes: int,
     build_timeout: float,
@@ -164,16 +202,18 @@ def main(
     )
     try:
         settings = Settings(
-            name=_name(name),
+            name=_name(name, "a node cannot"),
             api=api,
             pub=pub or _next_port(api),
             slots=slots,
             pool=PoolSettings(
                 max_warm=max_warm,
                 idle_s=idle,
+                keep_alive=keep_alive,
                 starts=max_starts or min(4, max(2, os.cpu_count() or 1)),
             ),
             labels=dict(_label(text) for text in label),
+            installation=_name(installation, "an installation cannot") if installation else "",
             token=token,
             cache_bytes=cache_bytes,
             build_s=build_timeout,
@@ -184,6 +224,9 @@ def main(
                 env=dict(assignment(text) for text in build_env),
             ),
             grace_s=grace,
+            transport=transport,
+            pull=pull,
+            registry_config=str(registry_config.resolve()) if registry_config else "",
             preload=preload,
             generic=generic,
             log_level=log_level,
@@ -200,12 +243,13 @@ async def serve(
 ) -> None:
     """Be the node until ``stop`` is set."""
     boot = secrets.token_hex(8)
-    folder = NodeFolder(data, settings.name, boot)
+    folder = NodeFolder(data, settings.name, boot, settings.installation)
     folder.open()
     try:
         kept = await asyncio.to_thread(authorities.keep, settings.reach.ca_bundle, folder)
         settings = replace(settings, reach=replace(settings.reach, ca_bundle=kept))
-        kind = await asyncio.to_thread(choose, sandbox, folder, boot)
+        kind = await asyncio.to_thread(choose, sandbox, folder, boot, settings.transport)
+        kind = with_credentials(kind, settings.registry_config)
         node = Node(settings, folder, boot, kind)
         metrics = Metrics(node, folder, settings.name)
         async with scraped(settings.scrape, metrics.page) as url:
@@ -224,12 +268,12 @@ async def serve(
         folder.close()
 
 
-def _name(text: str) -> str:
+def _name(text: str, what: str) -> str:
     try:
         return msgspec.convert(text, Name)
     except msgspec.ValidationError as error:
         raise BadRequest(
-            f"a node cannot be called {text!r}",
+            f"{what} be called {text!r}",
             hint="letters, digits and . _ : -, beginning with a letter or digit",
         ) from error
 

@@ -102,6 +102,10 @@ BUILD_TIME: Final = Metric(
     "skep_worker_build_seconds", "histogram", "How long an install of dependencies took."
 )
 BUILDING: Final = Metric("skep_worker_builds_running", "gauge", "Installs under way.")
+PULLS: Final = Metric(
+    "skep_worker_pulls_total", "counter", "Images looked for, and pulled if need be, by end.",
+    ("ending",),
+)  # fmt: skip
 FETCHED: Final = Metric(
     "skep_worker_fetched_bytes_total", "counter", "Bytes fetched from the api.", ("what",)
 )
@@ -114,7 +118,8 @@ METRICS: Final = (
     *(SANDBOXES, MINIS, SPAWNS, EXITS, KILLS, ZYGOTES, VIOLATIONS, SETBACKS),
     *(WAITING, STARTS, MEMORY),
     *(SLOTS, FREE, HERE, ATTEMPTS, FAULTS, RESULTS, RESULT_BYTES),
-    *(EVICTIONS, BUNDLES, CACHE, BUILDS, BUILD_TIME, BUILDING, FETCHED, OPEN, SESSIONS),
+    *(EVICTIONS, BUNDLES, CACHE, BUILDS, BUILD_TIME, BUILDING, PULLS, FETCHED, OPEN),
+    SESSIONS,
 )
 
 
@@ -187,6 +192,7 @@ def _bundles(node: Node) -> Iterator[Reading]:
     yield BUNDLES, ("hit",), bundles.hits
     yield BUNDLES, ("miss",), bundles.misses
     yield from ((BUILDS, (ending,), builds.endings[ending]) for ending in ("done", "failed"))
+    yield from ((PULLS, (ending,), node.pulls.endings[ending]) for ending in ("done", "failed"))
     yield BUILD_TIME, (), builds.seconds
     yield BUILDING, (), len(builds)
     fetched = node.fetcher.fetched

@@ -17,7 +17,10 @@ import zmq
 from wire import jobs, sockets
 from wire.codec import FRAMES, Message, encode
 from wire.counting import Drops
-from wire.errors import ProtocolError
+from wire.errors import ProtocolError, WrongVersion
+from wire.models import Fault, Reason
+from wire.process import release
+from wire.releases import named, refusal, stranger
 from worker import actions as act
 from worker.folder import NodeFolder
 from worker.sandbox import SandboxKind
@@ -54,6 +57,7 @@ class Minis:
         #: How many have ended, by how.
         self.exits: Counter[str] = Counter()
         self._folder = folder
+        self._bundles = str(folder.bundles)
         self._kind = kind
         self._on_message = on_message
         self._on_dying = on_dying
@@ -109,7 +113,7 @@ class Minis:
 
     def order(self, order: act.ForMini) -> None:
         """Send what the broker ordered."""
-        self.tell(order.sandbox, *_message(order, str(self._folder.bundles)))
+        self.tell(order.sandbox, *_message(order, self._bundles))
 
     def kill(self, name: str) -> None:
         """End a miniworker now."""
@@ -130,6 +134,9 @@ class Minis:
         peer, *rest = frames
         try:
             message, payload = jobs.FROM_MINIWORKER.decode(rest)
+        except WrongVersion:
+            self._estrange(peer, rest)
+            return
         except ProtocolError as error:
             self.drops.garbage += 1
             log.warning("dropped: %s", error.message)
@@ -147,6 +154,24 @@ class Minis:
         if self._peers.get(up.miniworker, b"") is None:
             self._peers[up.miniworker] = peer
             self._names[peer] = up.miniworker
+
+    def _estrange(self, peer: bytes, frames: list[bytes]) -> None:
+        """Send away a miniworker of another protocol version; its attempts go elsewhere.
+
+        It comes of a release that was put in this one's place while the worker went on.
+        """
+        self.drops.garbage += 1
+        who = stranger(frames, jobs.Up)
+        if who is None:
+            return
+        # Whatever this says to it, it sees whose version it is.
+        self._link.send([peer, *encode(jobs.Stop())])
+        if who.name in self._peers:
+            error = refusal("its miniworker", who.protocol, named("this worker", "", release()))
+            message = f"{error.message}: another release was installed under the worker"
+            log.error("%s; start it again", message)
+            reason = Reason(code=error.code, message=message)
+            self._on_message(who.name, jobs.Broken(fault=Fault.NODE, reason=reason), b"")
 
     def _heard(self, order: jobs.Spawned | jobs.Exited) -> None:
         if isinstance(order, jobs.Spawned):
@@ -189,8 +214,6 @@ def _why(status: int) -> str:
 
 def _message(order: act.ForMini, bundles: str) -> tuple[Message, bytes]:
     match order:
-        case act.Premake(_, spec):
-            return jobs.Premake(spec=spec, bundles=bundles), b""
         case act.SendJob(_, (call, attempt)):
             job = jobs.Job(
                 call=call,
@@ -200,6 +223,8 @@ def _message(order: act.ForMini, bundles: str) -> tuple[Message, bytes]:
                 tracestate=order.tracestate,
             )
             return job, order.params
+        case act.Premake(_, spec):
+            return jobs.Premake(spec=spec, bundles=bundles), b""
         case act.SendCancel(_, (call, attempt), reason):
             return jobs.Cancel(call=call, attempt=attempt, reason=reason), b""
         case act.Specialise(_, spec, bundle):

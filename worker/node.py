@@ -7,12 +7,14 @@ and ``credits``; here are the sockets, the clock and what takes time.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import msgspec
 import zmq
 
 from wire import jobs
@@ -26,7 +28,7 @@ from worker.broker import Broker
 from worker.builds import Builds
 from worker.bundles import Bundles
 from worker.catalogue import Replica
-from worker.credits import Credits
+from worker.credits import Credits, Spent
 from worker.diary import Diary
 from worker.errands import Errands
 from worker.fetcher import Fetcher
@@ -36,6 +38,7 @@ from worker.minis import Minis
 from worker.pool import Pool
 from worker.preload import Preload
 from worker.pressure import Reading
+from worker.pulls import Pulls
 from worker.results import Results
 from worker.sandbox import SandboxKind
 from worker.settings import Settings
@@ -47,6 +50,8 @@ from worker.voice import Voice
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.1
+#: How long a CREDIT may wait for an end when all it has to tell is what was begun.
+LATE_S: Final = 0.002
 #: The api's window is opened again after so many bytes.
 WINDOW_STEP: Final = m.WINDOW_BYTES // 4
 
@@ -66,12 +71,19 @@ class Node:
         self._folder = folder
         self._boot = boot
         self._kind = kind
+        self._hellos = itertools.count(1)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
         self._loop = asyncio.get_running_loop()
-        self._settling = False
+        #: Whether the end of this turn of the loop is waited for; and whether anything has
+        #: happened since the api was told last.
+        self._settling = self._is_stale = False
+        self._is_leaving = False
         #: Set once the node drains and nothing is left to do or to be RECORDED.
         self._finished = asyncio.Event()
         self._long_head: asyncio.TimerHandle | None = None
+        #: Whether an attempt ended since the last CREDIT; and when one is due even if none did.
+        self._ended = False
+        self._late: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._read_memory = read_memory
         replica = Replica()
@@ -102,8 +114,11 @@ class Node:
             build_env,
             kind.driver,
         )
-        self.errands = Errands(self.broker, self._do, self.lookup, self.fetcher, self.bundles)
-        self.tickets = Tickets(self.bundles, self.voice.of_session)
+        self.pulls = Pulls(self.minis, kind.driver, settings.pull)
+        self.errands = Errands(
+            self.broker, self._do, self.lookup, self.fetcher, self.bundles, self.pulls
+        )
+        self.tickets = Tickets(self.bundles, self.pulls, self.voice.of_session)
         self.diary = Diary()
 
     def __repr__(self) -> str:
@@ -118,8 +133,8 @@ class Node:
 
     async def stop(self) -> None:
         """Refuse, let what runs finish within the grace, hand the rest back, leave."""
-        self._do(self.broker.drain(time.monotonic()))
-        self._beat()
+        self._is_leaving = True
+        self._drain()
         try:
             await asyncio.wait_for(self._finished.wait(), self._settings.grace_s)
         except TimeoutError:
@@ -128,8 +143,22 @@ class Node:
             self._settle()
         await self._close()
 
+    def _drain(self) -> None:
+        """Take nothing new, hand back what has not begun."""
+        orders = self.broker.drain(time.monotonic())
+        # First that it drains: else what it hands back could be sent here again.
+        self._beat()
+        self._do(orders)
+
+    def _resume(self) -> None:
+        """Take calls again, unless this is the end."""
+        if not self._is_leaving:
+            self.broker.resume()
+            # Before the CREDIT that follows: a draining node is given nothing.
+            self._beat()
+
     async def _close(self) -> None:
-        for timer in (*self._timers, *filter(None, (self._long_head,))):
+        for timer in (*self._timers, *filter(None, (self._long_head, self._late))):
             timer.cancel()
         self.lookup.close()
         await self.tickets.close()
@@ -159,6 +188,7 @@ class Node:
             epoch=replica.epoch,
             seq=replica.seq,
             token=self._settings.token,
+            number=next(self._hellos),
         )
 
     def opened(self, welcome: m.Welcome) -> None:
@@ -169,6 +199,8 @@ class Node:
             self.voice.returned(answer)
         self.fetcher.resume(self._loop.time())
         self.lookup.resume()
+        if self.broker.is_draining:
+            self._beat()
         self._settle_soon()
 
     def lost(self, *, slept: bool) -> None:
@@ -183,10 +215,12 @@ class Node:
         match message:
             case m.Start():
                 self._start(message, payload, now)
+                return
             case m.Prepare():
                 self._prepare(message, now)
             case m.Recorded():
-                self.results.recorded(message.upto)
+                self._recorded(message)
+                return
             case m.ApiHeartbeat():
                 self.results.received(message.received)
                 self.lookup.stands(message.epoch, message.seq)
@@ -198,8 +232,20 @@ class Node:
             case m.Catalogue():
                 self.lookup.apply(message)
             case _:
-                self.tickets.heard(message)
+                self._told(message)
         self._settle_soon()
+
+    def _told(self, message: Message) -> None:
+        """Take what is not about calls."""
+        match message:
+            case m.Drain():
+                log.info("draining, as its api says")
+                self._drain()
+            case m.Resume():
+                log.info("taking calls again, as its api says")
+                self._resume()
+            case _:
+                self.tickets.heard(message)
 
     def hint(self, message: Message) -> None:
         """Take what was published to all: it only makes things faster."""
@@ -217,9 +263,23 @@ class Node:
         self._do(self.broker.prepare((message.call, message.attempt), message.key, now))
 
     def _start(self, message: m.Start, payload: bytes, now: float) -> None:
-        self.credits.spent(message.key, len(payload))
-        if (message.call, message.attempt) not in self.results:
-            self._do(self.broker.start(message, payload, now))
+        id_ = (message.call, message.attempt)
+        way: Spent | None = "ahead" if message.ahead else "idle"
+        self.credits.spent(message.key, len(payload), None if self.broker.has(id_) else way)
+        if id_ not in self.results:
+            for order in self.broker.start(message, payload, now):
+                self._carry_out(order)
+        # The api knows what it took: it is told together with the end, if that comes soon.
+        if self._ended:
+            self._settle_soon()
+        elif self._late is None:
+            self._late = self._loop.call_later(LATE_S, self._settle_late)
+
+    def _recorded(self, message: m.Recorded) -> None:
+        was_full = self.results.is_full
+        self.results.recorded(message.upto)
+        if was_full or self._is_leaving:
+            self._settle_soon()
 
     def _cancel(self, message: m.Cancel, now: float) -> None:
         id_ = (message.call, message.attempt)
@@ -232,14 +292,12 @@ class Node:
         if isinstance(message, jobs.Dropped):
             self.diary.unread.garbage += message.count
             return
-        if self.builds.heard(name, message):
+        if self.builds.heard(name, message) or self.pulls.heard(name, message):
             return
         now = time.monotonic()
         match message:
             case jobs.Done():
-                id_ = (message.call, message.attempt)
-                sizes, outcome = message.sizes, message.outcome
-                self._do(self.broker.done(name, id_, outcome, sizes, payload, now))
+                self._done(name, message, payload, now)
             case jobs.Ready():
                 self._do(self.broker.ready(name, now, message.load_ms))
             case jobs.Up():
@@ -248,6 +306,15 @@ class Node:
                 self._do(self.broker.returned(name, (message.call, message.attempt), now))
             case jobs.Broken():
                 self._broken(name, message, now)
+
+    def _done(self, name: str, done: jobs.Done, payload: bytes, now: float) -> None:
+        is_first = not self._settling
+        id_ = (done.call, done.attempt)
+        sizes, outcome, ran_ms = done.sizes, done.outcome, done.ran_ms
+        self._do(self.broker.done(name, id_, outcome, sizes, payload, now, ran_ms))
+        if is_first:
+            # At once, for somebody waits for it; others of this turn go together.
+            self._settle()
 
     def _broken(self, name: str, broken: jobs.Broken, now: float) -> None:
         self.diary.broken(name, broken)
@@ -258,7 +325,7 @@ class Node:
         self._do(self.broker.dying(name, time.monotonic()))
 
     def _exited(self, name: str, why: str, handed: int | None) -> None:
-        if not self.builds.exited(name, why):
+        if not (self.builds.exited(name, why) or self.pulls.exited(name, why)):
             self._do(self.broker.exited(name, why, time.monotonic(), handed))
 
     # --- orders ----------------------------------------------------------------------------
@@ -272,10 +339,14 @@ class Node:
         self.diary.note(order)
         match order:
             case act.End():
+                self._ended = True
                 self.results.hold(order)
             case act.SayReady():
                 self.voice.ready(order)
+            case act.SayProgress():
+                self.voice.progress(order)
             case act.SayReturned():
+                self._ended = True
                 self.voice.returned(order)
             case act.Spawn():
                 self.minis.spawn(order.sandbox)
@@ -303,37 +374,66 @@ class Node:
         self.fetcher.tick(self._loop.time())
 
     def _beat(self) -> None:
-        self._do(self.broker.pressed(self._read_memory(), time.monotonic()))
-        self.voice.beat(self.broker, self.credits, self.diary)
+        now = time.monotonic()
+        self._do(self.broker.pressed(self._read_memory(), now))
+        self.voice.beat(self.broker, self.credits, self.diary, now)
 
     def _settle_soon(self) -> None:
-        """Send results and grants once for all that happens in one turn of the loop."""
+        """Tell the api once of all that happens in one turn of the loop."""
+        self._is_stale = True
         if not self._settling:
             self._settling = True
-            self._loop.call_soon(self._settle)
+            self._loop.call_soon(self._settle_turn)
+
+    def _settle_turn(self) -> None:
+        self._settling = False
+        if self._is_stale:
+            self._settle()
 
     def _settle(self) -> None:
-        self._settling = False
-        if self.broker.is_drained and not self.results:
+        self._is_stale = False
+        if self._is_leaving and self.broker.is_drained and not self.results:
             self._finished.set()
         number = self.uplink.session.number
         if not number:
             return
-        for message, payload in self.results.take():
-            self.uplink.say(message, payload)
         now = time.monotonic()
         ahead = self.broker.places_ahead(now)
         full = self.broker.is_draining or self.results.is_full
         free = 0 if full else self.broker.granted(now)
         idle = {} if full else self.broker.pool.counts()
-        credit = self.credits.next(number, free, idle, ahead, WINDOW_STEP)
+        eager, self._ended = self._ended, False
+        credit = self.credits.next(number, free, idle, ahead, WINDOW_STEP, eager=eager)
+        self._say_results(credit)
+        if not self.credits.is_behind:
+            self._not_late()
+        elif self._late is None:
+            self._late = self._loop.call_later(LATE_S, self._settle_late)
+        if self._long_head is None and (ahead or self.broker.watches(now)):
+            # Places behind a head that runs on are taken back, and what was put there too.
+            self._long_head = self._loop.call_later(LONG_HEAD_S, self._look_at_heads)
+
+    def _say_results(self, credit: m.Credit | None) -> None:
+        """Say the ends that may be said, and a CREDIT: with the last of them if it is new."""
+        parts = list(self.results.take())
+        if credit is not None and parts and parts[-1][0].takes_credit:
+            last, payload = parts.pop()
+            parts.append((msgspec.structs.replace(last, credit=credit), payload))
+            credit = None
+        for message, payload in parts:
+            self.uplink.say(message, payload)
         if credit is not None:
             self.uplink.say(credit)
-        if ahead or self.broker.book.ahead:
-            # Places behind a head that runs on are taken back, and what was put there too.
-            self._long_head = self._long_head or self._loop.call_later(
-                LONG_HEAD_S, self._look_at_heads
-            )
+
+    def _not_late(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _settle_late(self) -> None:
+        self._late = None
+        self._ended = True
+        self._settle()
 
     def _look_at_heads(self) -> None:
         self._long_head = None

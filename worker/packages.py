@@ -23,7 +23,7 @@ class Packages:
     def __init__(self, folder: NodeFolder, fetcher: Fetcher) -> None:
         self._folder = folder
         self._fetcher = fetcher
-        self._flights = Flights()
+        self._flights: Flights[Path] = Flights()
 
     def __repr__(self) -> str:
         return f"<Packages: {len(self._flights)} under way>"
@@ -43,7 +43,8 @@ class Packages:
     async def _get(self, package: Package) -> Path:
         """Fetch it, and hash it as a whole, at most twice."""
         path = self._folder.packages / package.sha256
-        if path.exists():
+        # Hashed again: nobody waited for the disk, and a power cut may have cut it short.
+        if path.exists() and await asyncio.to_thread(_sha256, path) == package.sha256:
             path.touch()
             return path
         for _ in range(2):

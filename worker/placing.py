@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from wire.messages import INLINE_BYTES, ColdBecause, Start
@@ -13,15 +14,19 @@ from worker.boxes import Sandbox, Stage
 from worker.keeping import Keeping
 from worker.pool import Pool
 from worker.setbacks import Setbacks
-from worker.speed import Speeds, is_long
+from worker.speed import LONG_HEAD_S, RECALL_S, Speeds, is_long
 
 #: The miniworker enforces a timeout; it is killed when it is this late with the end.
 OVERDUE_S: Final = 5.0
 CANCEL_S: Final = 2.0
 #: What an engine may take to start the container of a call, which is no part of its timeout.
 START_CONTAINER_S: Final = 60.0
+#: The reason of a call that a server has answered, though not well: it has done with it.
+ANSWERED: Final = "http_status"
 #: What a miniworker says where only one runtime's agent is missing.
 NO_AGENT: Final = "no_agent"
+#: What one says that cannot reach into a container, as the contract ``http`` needs it.
+NO_REACH: Final = "no_reach"
 
 
 class Placing:
@@ -43,8 +48,14 @@ class Placing:
 
     def granted(self, now: float) -> int:
         """Return the slots that the api may be told of."""
+        if not self.setbacks.count:
+            return self.free
         idle = sum(self.pool.counts().values())
         return self.setbacks.allowed(self.free, idle, now)
+
+    def withheld(self, now: float) -> str:
+        """Return why these are fewer than are free, in words; empty if they are not."""
+        return self.setbacks.words if self.granted(now) < self.free else ""
 
     # --- placing ---
 
@@ -64,26 +75,42 @@ class Placing:
         return self._permit(one, start, payload, now) + self._give(box, one, now)
 
     def _place_ahead(self, start: Start, now: float) -> Sandbox | None:
-        """Return the busy sandbox with the most room; only params at hand may wait there."""
-        if start.size > INLINE_BYTES:
-            return None
-        boxes = [box for box in self.pool if box.key == start.key and self._room(box, now)]
-        return max(boxes, key=lambda box: self._room(box, now), default=None)
+        """Return the busy sandbox with most room; only params at hand wait behind a call."""
+        is_large = start.size > INLINE_BYTES
+        busy = (box for box in self.pool.busy() if box.key == start.key)
+        # A place that was granted is there until what has one is recalled.
+        limit_s = RECALL_S if start.ahead else LONG_HEAD_S
+        may = (box for box in busy if box.is_server or not is_large)
+        return self._roomiest(may, now, limit_s)
 
-    def _room(self, box: Sandbox, now: float) -> int:
+    def _beside(self, key: str, now: float) -> Sandbox | None:
+        """Return the server at work with the most room for a call at the same time."""
+        busy = (box for box in self.pool.busy() if box.key == key)
+        return self._roomiest((box for box in busy if box.is_server), now)
+
+    def _roomiest(
+        self, boxes: Iterable[Sandbox], now: float, limit_s: float = LONG_HEAD_S
+    ) -> Sandbox | None:
+        rooms = [(self._room(box, now, limit_s), box) for box in boxes]
+        room, box = max(rooms, key=lambda each: each[0], default=(0, None))
+        return box if room else None
+
+    def _room(self, box: Sandbox, now: float, limit_s: float = LONG_HEAD_S) -> int:
         if self.is_draining or box.stage is not Stage.BUSY or not box.queue or box.is_for_one:
             return 0
+        if box.is_server:
+            return box.beside
         head = self.book.all[box.queue[0]]
-        if not head.sent or head.cancelled or self._is_slow(box, now):
+        if not head.sent or head.cancelled or self._is_slow(box, now, limit_s):
             return 0
         return max(0, self.speeds.held(box.key) - len(box.queue))
 
-    def _is_slow(self, box: Sandbox, now: float) -> bool:
-        """Return whether the head of a sandbox runs for long already."""
+    def _is_slow(self, box: Sandbox, now: float, limit_s: float) -> bool:
+        """Return whether the head of a sandbox runs for long already, and others behind it."""
         head = self.book.all[box.queue[0]]
-        if box.stage is not Stage.BUSY or head.start is None or not head.sent:
+        if box.is_server or box.stage is not Stage.BUSY or head.start is None or not head.sent:
             return False
-        return is_long(now - head.head_at, head.start.timeout_ms)
+        return is_long(now - head.head_at, head.start.timeout_ms, limit_s)
 
     def _permit(self, one: Attempt, start: Start, payload: bytes, now: float) -> list[Action]:
         one.permit(start, payload, now)
@@ -138,11 +165,24 @@ class Placing:
         if box.is_for_one and not (made and self.book.waiting(box.key)):
             # Whoever waits has one of his own on its way.
             return self.pool.stop(box, now, ColdBecause.ONE_CALL)
+        if box.is_spent:
+            return self.pool.stop(box, now, ColdBecause.BROKEN_OFF)
         one = self.book.next(box.key)
         if one is None:
             return self.pool.rest(box, now)
+        self.pool.occupy(box, now)
+        return self._next(box, one, now, made=made) + self._fill(box, now, made=made)
+
+    def _fill(self, box: Sandbox, now: float, *, made: bool = False) -> list[Action]:
+        """Give a server as many more of those that wait as it may have at the same time."""
+        orders: list[Action] = []
+        while box.is_server and self._room(box, now) and (one := self.book.next(box.key)):
+            orders += self._next(box, one, now, made=made)
+        return orders
+
+    def _next(self, box: Sandbox, one: Attempt, now: float, *, made: bool) -> list[Action]:
+        """Give a sandbox to one that waited, which tells then what its making took."""
         one.made = box.made(one.came, one.arrived if one.start else now) if made else None
-        box.enter(Stage.BUSY, now)
         return self._give(box, one, now)
 
     def _begin(self, now: float) -> list[Action]:
@@ -187,8 +227,10 @@ class Placing:
             return []
         if not box.queue:
             return self._free(box, now)
-        self.book.promote(self.book.all[box.queue[0]], now)
-        return []
+        head = self.book.all[box.queue[0]]
+        # What ran beside another has been running all the time.
+        self.book.promote(head, head.head_at if box.is_server else now)
+        return self._fill(box, now)
 
     def _fallen(
         self, one: Attempt, box: Sandbox, why: str, handed: int | None, now: float
@@ -231,7 +273,7 @@ class Placing:
         self, key: str, fault: Fault, reason: Reason, log: str, now: float
     ) -> list[Action]:
         """Answer for a sandbox that could not be made; what is amiss here stops others."""
-        if fault is Fault.NODE and reason.code != NO_AGENT:
+        if fault is Fault.NODE and reason.code not in (NO_AGENT, NO_REACH):
             self.setbacks.failed(now)
         return self._uncovered(key, fault, reason, log, now)
 

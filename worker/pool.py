@@ -6,6 +6,7 @@ sandbox gets an attempt is the broker's business; whether it lives is decided he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,7 @@ from worker.actions import (
     WantBundle,
 )
 from worker.boxes import MAKING, Sandbox, Stage
+from worker.keep_alive import KeepAlive, Worths
 from worker.partings import Partings
 from worker.preload import Preload, Wish
 from worker.resting import Resting
@@ -39,9 +41,11 @@ SUPERSEDED_S: Final = 2.0
 class PoolSettings:
     """The limits of a pool."""
 
-    #: Sandboxes alive at once, running and idle; over it the idle one unused longest goes.
+    #: Sandboxes alive at once, running and idle; over it an idle one goes.
     max_warm: int
     idle_s: float = 300.0
+    #: Which idle one leaves, and whether before there are too many.
+    keep_alive: KeepAlive = "idle"
     #: From UP and bundle to READY.
     start_s: float = 60.0
     #: Made at the same time; an engine that has to start many at once is slow with each.
@@ -56,8 +60,11 @@ class Pool:
         self.sandboxes: dict[str, Sandbox] = {}
         self._settings = settings
         self.resting = Resting()
+        #: All that attempts have, and maybe some that none has any more.
+        self._busy: dict[str, Sandbox] = {}
         self._made = 0
         self._partings = Partings()
+        self._worths = Worths(settings.keep_alive)
         #: How many were stopped to make room.
         self.evicted = 0
 
@@ -66,6 +73,19 @@ class Pool:
 
     def __iter__(self) -> Iterator[Sandbox]:
         return iter(list(self.sandboxes.values()))
+
+    def occupy(self, box: Sandbox, now: float) -> None:
+        """Let attempts have a sandbox."""
+        box.enter(Stage.BUSY, now)
+        self._busy[box.name] = box
+
+    def busy(self) -> list[Sandbox]:
+        """Return those that attempts have, whatever else there is."""
+        known = self.sandboxes
+        for name, box in list(self._busy.items()):
+            if box.stage is not Stage.BUSY or name not in known:
+                del self._busy[name]
+        return list(self._busy.values())
 
     def counts(self) -> dict[str, int]:
         """Return the number of idle sandboxes by revision key."""
@@ -134,23 +154,26 @@ class Pool:
         if self.alive() < self._settings.max_warm:
             return []
         free = [box for box in self.resting.oldest() if not self.is_kept(box)]
-        return self._leave(min(free, key=lambda b: b.since), now) if free else None
+        return self._leave(min(free, key=lambda b: b.worth), now) if free else None
 
     def take(self, key: str, now: float) -> Sandbox | None:
         """Return an idle sandbox of this key, the one used last; it is BUSY from here on."""
         box = self.resting.take(key)
         if box is not None:
-            box.enter(Stage.BUSY, now)
+            self.occupy(box, now)
         return box
 
     def rest(self, box: Sandbox, now: float) -> list[Action]:
         """Let a sandbox that nobody needs wait, or leave if there are too many."""
         box.enter(Stage.IDLE, now)
+        box.worth = self._worths.of(box, now)
         self.resting.add(box)
         most = box.spec.function.max_warm if box.spec and not box.is_generic else None
         if most is not None and self.resting.of(box.key) > most:
             return self._leave(self.resting.first(box.key), now)
-        return self._evict(now) if self.alive() > self._settings.max_warm else []
+        limit = self._settings.max_warm
+        is_over = len(self.sandboxes) > limit and self.alive() > limit
+        return self._evict(now) if is_over else []
 
     def unclaim(self, box: Sandbox, now: float) -> list[Action]:
         """Let a claimed sandbox wait again: no code came into it."""
@@ -223,6 +246,8 @@ class Pool:
             if box.stage in (Stage.IDLE, Stage.BUSY):
                 self._has_died(box)
             self.resting.remove(box)
+            if not self.alive_of(box.key):
+                self._worths.forget(box.key)
         return box
 
     def tick(self, now: float) -> list[Action]:
@@ -255,7 +280,9 @@ class Pool:
 
     def _idle_s(self, box: Sandbox) -> float:
         own = box.spec.function.idle if box.spec else None
-        return self._settings.idle_s if own is None else own
+        if own is None:
+            return self._settings.idle_s if self._worths.has_time else math.inf
+        return own
 
     def _specialise(self, box: Sandbox, now: float) -> list[Action]:
         if not (box.up and box.spec and box.stage is Stage.STARTING):
@@ -284,14 +311,15 @@ class Pool:
         return box
 
     def _evict(self, now: float) -> list[Action]:
-        """Stop the sandbox that has been idle longest, of whatever key; kept ones last."""
+        """Stop the idle sandbox that is worth least, of whatever key; kept ones last."""
         oldest = self.resting.oldest()
         if not oldest:
             return []
-        return self._leave(min(oldest, key=lambda b: (self.is_kept(b), b.since)), now)
+        return self._leave(min(oldest, key=lambda b: (self.is_kept(b), b.worth)), now)
 
     def _leave(self, box: Sandbox, now: float) -> list[Action]:
         self.evicted += 1
+        self._worths.evicted(box)
         return self.stop(box, now, ColdBecause.EVICTED)
 
     def _all_of(self, key: str) -> Iterator[Sandbox]:

@@ -75,7 +75,7 @@ class Preload:
     def _functions(self) -> Iterator[Wish]:
         for spec in self.replica.current():
             function = spec.function
-            if function.image is not None:
+            if spec.runtime.contract == "image":
                 # A container of an image is made for a call: none can wait.
                 continue
             default = 1 if self._policy_of(function) == "function" else 0

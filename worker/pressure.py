@@ -42,10 +42,10 @@ class Claim(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """An idle sandbox: since when, and for whom it stays."""
+    """An idle sandbox: what it is worth (``worker.keep_alive``), and for whom it stays."""
 
     name: str
-    since: float
+    worth: float
     claim: Claim
 
 
@@ -59,8 +59,8 @@ def level(reading: Reading) -> Level:
 
 
 def leaving(how: Level, idle: Sequence[Idle]) -> list[str]:
-    """Return the names of those that leave: what nobody claims first, then unused longest."""
-    ranked = sorted(idle, key=lambda one: (one.claim, one.since))
+    """Return the names of those that leave: what nobody claims first, then worth least."""
+    ranked = sorted(idle, key=lambda one: (one.claim, one.worth))
     if how is Level.CRITICAL:
         return [one.name for one in ranked[: (len(ranked) + 1) // 2]]
     if how is Level.TIGHT:

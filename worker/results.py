@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from wire.messages import CHUNK_BYTES, INLINE_BYTES, WINDOW_BYTES, Result
@@ -106,7 +107,9 @@ class Results:
 
     def recorded(self, upto: int) -> list[Id]:
         """Forget the ends with numbers up to this, and return their attempts."""
-        done = [id_ for id_, held in self._held.items() if 0 < held.number <= upto]
+        # They are held in the order in which they were sent.
+        sent = takewhile(lambda one: 0 < one[1].number <= upto, self._held.items())
+        done = [id_ for id_, _ in sent]
         for id_ in done:
             self._bytes -= _bytes(self._held.pop(id_).end)
         return done
@@ -168,10 +171,12 @@ def _pieces(
     sizes: tuple[int, int, int, int], data: bytes
 ) -> Iterator[tuple[tuple[int, int, int, int], bytes]]:
     """Cut a payload of four channels into pieces that may travel, at least one."""
-    step = len(data) if len(data) <= INLINE_BYTES else CHUNK_BYTES
+    if len(data) <= INLINE_BYTES:
+        yield sizes, data
+        return
     ends = [sum(sizes[: i + 1]) for i in range(_CHANNELS)]
-    for at in range(0, max(1, len(data)), max(1, step)):
-        until = min(at + step, len(data))
+    for at in range(0, len(data), CHUNK_BYTES):
+        until = min(at + CHUNK_BYTES, len(data))
         a, b, c, d = (
             max(0, min(end, until) - max(end - size, at))
             for end, size in zip(ends, sizes, strict=True)

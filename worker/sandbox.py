@@ -26,16 +26,23 @@ class SandboxKind(msgspec.Struct, frozen=True, kw_only=True):
 _FAKE: Final = SandboxKind(driver="fake", isolation="nothing: it runs no code of any function")
 
 
-def choose(sandbox: str, folder: NodeFolder, boot: str) -> SandboxKind:
+def choose(sandbox: str, folder: NodeFolder, boot: str, transport: str = "auto") -> SandboxKind:
     """Return the kind of sandbox that was asked for: decided here, once for this life.
 
     Raises:
         BadRequest: there is none of that kind here.
     """
-    return _FAKE if sandbox == "fake" else _probe(sandbox, folder, boot)
+    return _FAKE if sandbox == "fake" else _probe(sandbox, folder, boot, transport)
 
 
-def _probe(sandbox: str, folder: NodeFolder, boot: str) -> SandboxKind:
+def with_credentials(kind: SandboxKind, file: str) -> SandboxKind:
+    """Return the same with a file of credentials for registries, by its name alone."""
+    if kind.driver != "docker" or not file:
+        return kind
+    return msgspec.structs.replace(kind, settings={**kind.settings, "registry_config": file})
+
+
+def _probe(sandbox: str, folder: NodeFolder, boot: str, transport: str) -> SandboxKind:
     identity = {
         "installation": folder.installation,
         "node": folder.node_id,
@@ -43,6 +50,7 @@ def _probe(sandbox: str, folder: NodeFolder, boot: str) -> SandboxKind:
         "bundles": str(folder.bundles.absolute()),
     }
     command = [sys.executable, "-P", "-m", "miniworker", "probe", "--json"]
+    command += ["--transport", transport]
     command += ["--driver", sandbox, "--identity", msgspec.json.encode(identity).decode()]
     try:
         done = subprocess.run(

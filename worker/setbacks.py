@@ -31,6 +31,12 @@ class Setbacks:
         """Note that it could."""
         self.count, self.until = 0, 0.0
 
+    @property
+    def words(self) -> str:
+        """Say why slots are withheld."""
+        times = "once" if self.count == 1 else f"{self.count} times in a row"
+        return f"no sandbox could be made here {times}; it tries one at a time"
+
     def allowed(self, free: int, idle: int, now: float) -> int:
         """Return how many of the free slots may be granted; idle sandboxes need no making."""
         if self.count == 0:

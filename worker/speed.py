@@ -13,6 +13,9 @@ MAX_HELD: Final = 16
 HELD_MS: Final = 1.0
 #: While its head runs longer than this, a miniworker is given nothing ahead.
 LONG_HEAD_S: Final = 0.005
+#: Then what was put there waits for it this long: only behind a function that was fast is
+#: anything, and a busy machine makes heads look slow for longer than calling them back costs.
+RECALL_S: Final = 0.02
 _WEIGHT: Final = 0.2
 #: Keys that are remembered; every change of a function makes another.
 MAX_KEYS: Final = 10_000
@@ -26,6 +29,8 @@ class Speeds:
     def __init__(self) -> None:
         self._mean_ms: OrderedDict[str, float] = OrderedDict()
         self._timed_out: OrderedDict[str, None] = OrderedDict()
+        #: The means before a head ran for long, until it is known what it spent that on.
+        self._doubted: OrderedDict[str, float] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Speeds of {len(self._mean_ms)} keys>"
@@ -33,16 +38,32 @@ class Speeds:
     def __len__(self) -> int:
         return len(self._mean_ms)
 
-    def saw(self, key: str, outcome: Outcome) -> None:
-        """Learn from an attempt that ended."""
+    def saw(
+        self, key: str, outcome: Outcome, ran_ms: float | None = None, *, was_slow: bool = False
+    ) -> None:
+        """Learn from an attempt that ended; ``ran_ms`` is what its sandbox says of it.
+
+        What the miniworker measures has the way to the agent and back in it, which for a
+        fast function is most of it, and the more the busier the machine. A sandbox that
+        claims too little only puts more of its own function's calls behind one another, until
+        one of them runs long. If this is a head that ``was_slow`` while the function itself was
+        not, it was the machine that had no time for it, and nothing is learnt of the function.
+        """
         if outcome.status is Status.TIMEOUT:
             _keep(self._timed_out, key, None)
-        before = self._mean_ms.get(key, outcome.duration_ms)
-        _keep(self._mean_ms, key, before + _WEIGHT * (outcome.duration_ms - before))
+        took_ms = outcome.duration_ms if ran_ms is None else min(ran_ms, outcome.duration_ms)
+        before = self._mean_ms.get(key, took_ms)
+        if was_slow:
+            doubted = self._doubted.pop(key, before)
+            before = doubted if took_ms < LONG_HEAD_S * 1000 else before
+        _keep(self._mean_ms, key, before + _WEIGHT * (took_ms - before))
 
     def slow(self, key: str) -> None:
         """Learn from an attempt that runs for long and has not ended yet."""
-        _keep(self._mean_ms, key, max(self._mean_ms.get(key, 0.0), LONG_HEAD_S * 1000))
+        before = self._mean_ms.get(key, 0.0)
+        if before < LONG_HEAD_S * 1000:
+            _keep(self._doubted, key, before)
+            _keep(self._mean_ms, key, LONG_HEAD_S * 1000)
 
     def held(self, key: str) -> int:
         """Return how many attempts a miniworker may hold, the running one among them."""
@@ -60,6 +81,6 @@ def _keep(known: OrderedDict[str, T], key: str, value: T) -> None:
         known.popitem(last=False)
 
 
-def is_long(running_s: float, timeout_ms: int) -> bool:
-    """Return whether a head has run so long that nothing more may be put behind it."""
-    return running_s > LONG_HEAD_S or running_s > timeout_ms / 10_000
+def is_long(running_s: float, timeout_ms: int, limit_s: float = LONG_HEAD_S) -> bool:
+    """Return whether a head has run for longer than a limit, or a tenth of its timeout."""
+    return running_s > limit_s or running_s > timeout_ms / 10_000

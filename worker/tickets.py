@@ -15,6 +15,7 @@ from wire.messages import Bundle, Bundled, BundleLog
 from wire.process import spawn
 from worker.bundles import Bundles
 from worker.failures import NoBundle
+from worker.pulls import Pulls
 
 #: One message carries so many characters; it must not hold up a heartbeat.
 PIECE_CHARS: Final = 64 << 10
@@ -23,8 +24,9 @@ PIECE_CHARS: Final = 64 << 10
 class Tickets:
     """All tickets of the open session."""
 
-    def __init__(self, bundles: Bundles, say: Callable[[Message], None]) -> None:
+    def __init__(self, bundles: Bundles, pulls: Pulls, say: Callable[[Message], None]) -> None:
         self._bundles = bundles
+        self._pulls = pulls
         self._say = say
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -58,6 +60,7 @@ class Tickets:
 
         user = f"ticket {bundle.session}.{bundle.ticket}"
         try:
+            await self._pulls.have(bundle.spec.runtime.image, lambda text: show(f"{text}\n"))
             await self._bundles.acquire(user, bundle.spec, show)
         except NoBundle as error:
             self._say(_failed(bundle, error))

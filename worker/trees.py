@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 #: A requirement file is text that a person wrote.
 MAX_FILE_BYTES: Final = 1 << 20
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def read_inside(root: Path, name: str) -> bytes | None:
@@ -53,6 +55,20 @@ def _link(source: str, target: str) -> str:
         # A file system may allow no more links to a file, or none at all.
         shutil.copy2(source, target, follow_symlinks=False)
     return target
+
+
+def sync(folder: Path) -> None:
+    """Wait until all that was written on the file system of a folder is on its disk.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(fd) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(fd)
 
 
 def tree_bytes(root: Path) -> int:

@@ -18,7 +18,7 @@ from wire import messages as m
 from wire import sockets
 from wire.codec import FRAMES, Message, encode
 from wire.counting import Drops
-from wire.errors import ProtocolError
+from wire.errors import ProtocolError, WrongVersion
 from worker.session import Order, Session
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,9 @@ class Uplink:
                     log.info("session %d with api %s", message.session, message.api)
                     self._listener.opened(message)
             case m.Refuse():
-                log.error("refused: %s (%s)", message.message, message.hint)
+                if message != self.session.refused:
+                    # It asks again every few seconds: once is enough for the log.
+                    log.error("refused: %s (%s)", message.message, message.hint)
                 self._obey(self.session.answer(message, now))
             case m.Who():
                 self._obey(self.session.answer(message, now))
@@ -174,6 +176,10 @@ class Uplink:
     def _read_hint(self, frames: list[bytes]) -> None:
         try:
             message, _ = m.FROM_API.decode(frames[1:])
+        except WrongVersion:
+            # The api itself says so, in answer to HELLO.
+            self.drops.garbage += 1
+            return
         except ProtocolError as error:
             self.drops.garbage += 1
             log.warning("dropped: %s", error.message)

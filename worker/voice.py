@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from wire import messages as m
 from wire.codec import Message
-from worker.actions import SayReady, SayReturned
+from worker.actions import SayProgress, SayReady, SayReturned
 from worker.broker import Broker
 from worker.credits import Credits
 from worker.diary import Diary
 from worker.fetcher import What
 from worker.results import Results
 from worker.uplink import Uplink
+
+#: Why a node whose results are not stored grants nothing.
+_BEHIND: Final = "too many of its results are not stored yet"
+#: A PROGRESS says no more.
+TEXT_CHARS: Final = 512
 
 
 class Voice:
@@ -30,6 +36,13 @@ class Voice:
         if number := self._uplink.session.number:
             call, attempt = order.id
             self._uplink.say(m.Ready(session=number, call=call, attempt=attempt))
+
+    def progress(self, order: SayProgress) -> None:
+        """Say what a PREPAREd attempt waits for."""
+        if number := self._uplink.session.number:
+            call, attempt = order.id
+            text = order.text[:TEXT_CHARS]
+            self._uplink.say(m.Progress(session=number, call=call, attempt=attempt, text=text))
 
     def returned(self, order: SayReturned) -> None:
         """Say that an attempt will never begin here, now or in the next session."""
@@ -66,7 +79,7 @@ class Voice:
         if number := self._uplink.session.number:
             self._uplink.say(m.Sync(session=number, epoch=epoch, seq=seq, keys=keys))
 
-    def beat(self, broker: Broker, credits_: Credits, diary: Diary) -> None:
+    def beat(self, broker: Broker, credits_: Credits, diary: Diary, now: float) -> None:
         """Say that this node lives, and what people want to know of it."""
         number = self._uplink.session.number
         if not number:
@@ -83,5 +96,6 @@ class Voice:
             generic=tuple(sorted(broker.pool.resting.generics().items())),
             starts=diary.found(),
             preload=broker.pool.preload.policy,
+            withheld=_BEHIND if self._results.is_full else broker.withheld(now),
         )
         self._uplink.say(beat)

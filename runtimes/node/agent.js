@@ -2,7 +2,8 @@
 // The agent of JavaScript sandboxes: one file, Node.js 16 or later, nothing else.
 //
 // `agent.js SOCKET` is the first process of a sandbox. It connects twice to the miniworker that
-// listens there (docs/protocol.md, "Miniworker and agent") and runs none of the function's code:
+// listens there (docs/protocol.md, "Miniworker and agent"; `-` for SOCKET is its stdin and stdout)
+// and runs none of the function's code:
 //
 //   miniworker == control, data ==> first process
 //                                    |- a call      script, command: one process for each
@@ -22,6 +23,8 @@ const os = require("os");
 const path = require("path");
 const { pathToFileURL } = require("url");
 
+// In the place of a socket's path: the connection is stdin and stdout.
+const BY_STDIO = "-";
 const PARAMS_IN_ENV_BYTES = 64 << 10;
 const MESSAGE_CHARS = 2000;
 const BROKEN_LOG_BYTES = 16 << 10;
@@ -297,6 +300,26 @@ class Broken extends Error {
 
 class Sandbox {
   constructor(socket) {
+    if (socket === BY_STDIO) this.speak();
+    else this.connect(socket);
+  }
+
+  /** Both connections are stdin and stdout: what comes says by its type which it is of. */
+  speak() {
+    const inlet = new net.Socket({ fd: 0, readable: true, writable: false });
+    this.control = new net.Socket({ fd: 1, readable: false, writable: true });
+    this.data = this.control;
+    inlet.on("close", leave).on("error", leave);
+    this.control.on("error", leave);
+    const heard = (message, body) => {
+      if (message.type === "call") this.mode.begin(message, body);
+      else this.order(message);
+    };
+    listen(inlet, heard, leave);
+    this.tell({ type: "hello", protocol: 1, pid: process.pid, mark: false });
+  }
+
+  connect(socket) {
     // Relative, because an address holds 108 bytes and folders may be deeper.
     process.chdir(path.dirname(socket));
     const name = `./${path.basename(socket)}`;

@@ -17,16 +17,16 @@ sub take {    # exactly so many bytes; when the miniworker is gone everything en
     return $got;
 }
 sub frame { my ($h, $b) = unpack "NN", take($_[0], 8); (take($_[0], $h), take($_[0], $b)) }
-sub answer {    # a frame: two lengths, a JSON object, a body
+sub answer {    # a frame: two lengths, a JSON object, a body; by stdout to what came by stdin
     my ($to, $header, $body) = @_;
     my $left = pack("NN", length $header, length $body) . $header . $body;
-    while (length $left) { substr $left, 0, syswrite($to, $left) || leave(), "" }
+    while (length $left) { substr $left, 0, syswrite(fileno $to ? $to : *STDOUT, $left) || leave(), "" }
 }
 sub printed {    # what is kept of it, and how much is not
     my ($file, $most, $kept) = @_;
     sysseek $file, 0, 0; sysread $file, $kept, $most; return $kept, (-s $file) - length $kept;
 }
-my ($control, $data) = map { meet($ARGV[0]) } 1, 2;
+my ($control, $data) = map { $ARGV[0] eq "-" ? \*STDIN : meet($ARGV[0]) } 1, 2;
 answer($control, qq({"type":"hello","protocol":1,"pid":$$,"mark":false}), "");
 my ($init) = frame($control);
 my ($path, $bundle, $run) = map { $init =~ /"$_":($STRING)/ ? text($1) : "" } qw(path bundle run);
@@ -35,7 +35,7 @@ chdir $path; %ENV = env($init);
 answer($control, $run ? '{"type":"ready"}' : '{"type":"broken","fault":"function",' .
     '"code":"command_not_found","message":"this agent runs commands only"}', "");
 while (my ($call, $params) = frame($data)) {
-    my ($attempt, $killed) = $call =~ /"attempt":(\d+)/;
+    my ($attempt, $killed) = $call =~ /"type":"call".*?"attempt":(\d+)/ or next;    # too late
     my ($in, $out, $err) = map { open my $file, "+>", undef or leave(); $file } 1 .. 3;
     syswrite $in, $params; sysseek $in, 0, 0;
     if (!($child = fork // leave())) {

@@ -3,8 +3,8 @@
 // The agent of PHP sandboxes: one file, PHP 8.0 or later with posix, nothing else.
 //
 // `agent.php SOCKET` is the first process of a sandbox. It connects twice to the miniworker that
-// listens there (docs/protocol.md, "Miniworker and agent") and runs none of the function's code:
-// a script or command is a process for each call, a handler is loaded once by a process beside
+// listens there (docs/protocol.md, "Miniworker and agent"; `-` for SOCKET is its stdin and stdout)
+// and runs none of the function's code: a script or command is a process for each call, a handler is loaded once by a process beside
 // this one (the same file with --host), and a script has this file loaded before it, to tell
 // what it throws. PHP cannot take a descriptor (`mark: false`), and where something of a call is
 // left that it cannot be rid of, it answers and ends: the miniworker replaces the sandbox.
@@ -14,6 +14,8 @@ namespace Skep;
 
 // The sandbox's own, by the agent's environment: what a function names is not the agent's to clear.
 define(__NAMESPACE__ . "\\SCRATCH", (string) getenv("TMPDIR"));
+/** In the place of a socket's path: the connection is stdin and stdout. */
+const BY_STDIO = "-";
 const PARAMS_IN_ENV_BYTES = 64 << 10;
 const MESSAGE_BYTES = 2000;
 const BROKEN_LOG_BYTES = 16 << 10;
@@ -430,9 +432,18 @@ final class Sandbox
     public array $init = [];
     public $control;
     private $data;
+    /** Where answers go: over stdio what is read is not what is written. */
+    private $answers;
 
     public function __construct(string $socket)
     {
+        if ($socket === BY_STDIO) {
+            // What comes in says by its type which connection it is of.
+            $this->control = $this->data = $this->unhurried(STDIN);
+            $this->answers = STDOUT;
+            $this->tell(["type" => "hello", "protocol" => 1, "pid" => posix_getpid(), "mark" => false]);
+            return;
+        }
         // Relative, because an address holds 108 bytes and folders may be deeper.
         chdir(dirname($socket));
         $this->control = $this->meet(basename($socket));
@@ -445,13 +456,18 @@ final class Sandbox
     {
         $stream = stream_socket_client("unix://./$name");
         stream_set_timeout($stream, 1 << 30);
+        return $this->unhurried($stream);
+    }
+
+    private function unhurried($stream)
+    {
         stream_set_read_buffer($stream, 0);
         return $stream;
     }
 
     public function tell(array $header, string $body = ""): void
     {
-        send($this->control, encode($header, $body)) || leave();
+        send($this->answers ?? $this->control, encode($header, $body)) || leave();
     }
 
     public function serve(): void
@@ -470,7 +486,9 @@ final class Sandbox
         while (true) {
             $found = readable([$this->control, $this->data, ...$mode->streams()], null);
             if (in_array($this->data, $found, true)) {
-                $mode->begin(...(receive($this->data) ?? leave()));
+                $said = receive($this->data) ?? leave();
+                // Over stdio it may be an order, of a call that has answered meanwhile.
+                $said[0]["type"] === "call" && $mode->begin(...$said);
             } elseif (in_array($this->control, $found, true)) {
                 // Of a call that has answered meanwhile: that was first.
                 receive($this->control) ?? leave();
@@ -543,7 +561,7 @@ final class Sandbox
     /** Say how an attempt ended; `ready` null means that this sandbox ends with it. */
     public function answer(array $header, string $body, ?bool $ready): void
     {
-        $on = $header["type"] === "exit" ? $this->control : $this->data;
+        $on = $this->answers ?? ($header["type"] === "exit" ? $this->control : $this->data);
         send($on, encode($header + ($ready ? [] : ["ready" => false]), $body)) || leave();
         if ($ready === null) {
             leave();
@@ -995,5 +1013,7 @@ if (getenv(REPORTS)) {
     Host::$it->serve();
 } else {
     strictly();
+    // On stdout its own complaints would be answers.
+    ini_set("display_errors", "stderr");
     (new Sandbox($argv[1]))->serve();
 }

@@ -1,8 +1,8 @@
 """The agent of Python sandboxes: one file, the standard library only, Python 3.8 or later.
 
 ``python3 agent.py SOCKET`` is the first process of a sandbox. It connects twice to the
-miniworker that listens there (docs/protocol.md, "Miniworker and agent"), forks what runs the
-function, and never runs any of its code itself::
+miniworker that listens there (docs/protocol.md, "Miniworker and agent"; ``-`` for SOCKET is
+its stdin and stdout), forks what runs the function, and never runs any of its code itself::
 
     miniworker ══ control ══▶ first process      orders, kills, reaps, cleans up
         ║                      ├─ a call          script, command: one process for each
@@ -21,6 +21,7 @@ When a call has been killed, or its process died, nothing of it is left but the 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import errno
@@ -31,26 +32,29 @@ import io
 import json
 import mmap
 import os
-import random
 import re
 import resource
 import select
-import shlex
-import shutil
 import signal
 import socket
 import struct
 import sys
 import time
 import types
-from importlib.machinery import ModuleSpec, SourceFileLoader
+import weakref
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
-from typing import TYPE_CHECKING, Any, NoReturn
 
+# What is imported here is on the way of every first call; typing alone takes as long as the
+# interpreter itself needs to begin.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, NoReturn
 
 PROTOCOL = 1
+#: In the place of a socket's path: the connection is stdin and stdout.
+BY_STDIO = "-"
 READ_BYTES = 64 << 10
 #: exec refuses an environment string of 128 KiB; above this the params go into a file.
 PARAMS_IN_ENV_BYTES = 64 << 10
@@ -62,6 +66,8 @@ LOAD_S = 45.0
 #: What prints is looked at after this: a call that still runs then is read from here.
 LOOK_S = 0.01
 LOOK_IDLE_S = 0.5
+#: Of a call with a process of its own, which most often has ended by then.
+LOOK_AT_CALL_S = 0.002
 HAND_OVER_S = 0.5
 #: Reading what a living process prints has an end, even if it prints on and on.
 DRAIN_READS = 64
@@ -71,9 +77,12 @@ HIGH_FD = 200
 OOM_STATUS = 113
 BROKEN_STATUS = 114
 LENGTHS = struct.Struct(">II")
+LENGTH = struct.Struct(">I")
 HANDED_OVER = struct.Struct(">III")
 NUMBER = struct.Struct("Q" if sys.byteorder == "little" else "<Q")
 TWO_NUMBERS = struct.Struct("QQ" if sys.byteorder == "little" else "<QQ")
+#: What scripts often import, and a first call need not wait for.
+USUAL = ("collections.abc", "datetime", "random", "shutil", "subprocess", "typing")
 #: What makes a command one for sh instead of a plain list of words.
 SHELL = re.compile(r"[|&;<>()$`*?\[\]{}~#\n]|^(\w+=|(exec|cd|export|set|umask|ulimit)\b)")
 #: What an interpreter reads at its start only: who sets one gets an interpreter of his own.
@@ -95,6 +104,12 @@ ALONE = os.getpid() == 1
 #: The sandbox's own folder for what is temporary, by the agent's environment: a function may
 #: name another one in its own, and that is not the agent's to clear.
 SCRATCH = os.environ.get("TMPDIR", "")
+LIBC = ctypes.CDLL(None)
+#: The C library's end of a process. No other thread runs while it is called.
+_leave_process = ctypes.PyDLL(None).exit
+#: What is no Python, and where the interpreter has what is its own of that.
+LIBRARIES = tuple(EXTENSION_SUFFIXES)
+OWN_LIBRARIES = os.path.dirname(getattr(sys.modules["_ctypes"], "__file__", None) or "/")
 #: The path as an interpreter has it, without the folder of this file.
 BASE_PATH = sys.path[1:]
 #: What the host needs between calls, whatever a function puts in the place of these.
@@ -102,6 +117,7 @@ _read, _write, _getpid, _exit, _dup2 = os.read, os.write, os.getpid, os._exit, o
 _ftruncate, _lseek, _pwrite, _environ = os.ftruncate, os.lseek, os.pwrite, os.environ
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _decode = json.JSONDecoder().decode
+_clock_ns = time.perf_counter_ns
 
 
 class Broken(Exception):
@@ -250,8 +266,10 @@ class Sandbox:
     """What the first process has whatever the mode: connections, folders, everybody's end."""
 
     def __init__(self, path: str) -> None:
-        self.control = _connect(path)
-        self.data = _connect(path)
+        #: Where both connections come in as one, if they do.
+        self.line = Line() if path == BY_STDIO else None
+        self.control = self.line.inlet if self.line else _connect(path)
+        self.data = self.line.inlet if self.line else _connect(path)
         self.wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         #: Of the process that matters now: its pid, and how it ended once it has.
         self.awaited = 0
@@ -280,7 +298,8 @@ class Sandbox:
         _prctl(SET_CHILD_SUBREAPER, 1)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.tell({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid(), "mark": True})
+        hello = {"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()}
+        self.tell(dict(hello, mark=self.line is None))
         # What is to come may be long in coming: a generic sandbox does here what it can.
         gc.collect()
         self._receive_init()
@@ -292,7 +311,10 @@ class Sandbox:
             raise Broken("node", code, f"the code cannot be put in place: {error}") from error
 
     def _receive_init(self) -> None:
-        """Read ``init``; the mark travels with its first byte."""
+        """Read ``init``; the mark travels with its first byte, over a socket."""
+        if self.line:
+            self.init, _ = self.receive(self.control)
+            return
         with socket.socket(fileno=os.dup(self.control)) as control:
             data, ancillary, _, _ = control.recvmsg(LENGTHS.size, socket.CMSG_SPACE(4))
         mark = -1
@@ -309,11 +331,11 @@ class Sandbox:
 
     def tell(self, header: dict[str, Any], body: bytes = b"") -> None:
         """Send a frame on *control*."""
-        self._send(self.control, header, body)
+        self._send(self.line.outlet if self.line else self.control, header, body)
 
     def answer(self, header: dict[str, Any], body: bytes) -> None:
         """Send a frame on *data*."""
-        self._send(self.data, header, body)
+        self._send(self.line.outlet if self.line else self.data, header, body)
 
     def _send(self, fd: int, header: dict[str, Any], body: bytes) -> None:
         packed = json.dumps(header).encode()
@@ -360,12 +382,20 @@ class Sandbox:
         """The miniworker is gone, or this sandbox is of no more use: end with all the rest."""
         self.awaited = 0
         self.clear()
+        if self.line:
+            self.line.pass_on_answers()
         os._exit(0)
+
+    @property
+    def is_build(self) -> bool:
+        """Return whether its one call builds the bundle, in place."""
+        built: bool = self.init["bundle"] == self.init["path"]
+        return built
 
     def tidy(self) -> None:
         """Undo what a call did to its folders; if that fails another sandbox goes on."""
-        if self.init["bundle"] == self.init["path"]:
-            # A build: it is the only one here, and what it did is what it was for.
+        if self.is_build:
+            # What it did is what it was for.
             return
         try:
             _lay_out(self.init["bundle"], self.init["path"], self.kept)
@@ -399,16 +429,83 @@ class Sandbox:
         _prctl(SET_DUMPABLE, 1)
         os.environ.clear()
         os.environ.update(self.env)
-        random.seed()
+        if "random" in sys.modules:
+            sys.modules["random"].seed()
+
+
+class Line:
+    """Both connections over stdin and stdout: what comes in says by its type which it is of.
+
+    A host cannot share them: it has a connection of its own to the first process, which
+    passes on what it is told, and whole answers alone.
+    """
+
+    def __init__(self) -> None:
+        self.inlet = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+        self.outlet = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        # Whatever is printed here is a complaint.
+        os.dup2(2, 1)
+        keeper, host = socket.socketpair()
+        keeper.setblocking(False)
+        self.keeper, self.host = keeper.detach(), host.detach()
+        #: What the host has to read yet, and what it has sent of an answer.
+        self._to_host = b""
+        self._answer = bytearray()
+
+    @property
+    def wanted(self) -> int:
+        """Return what the keeper's end is to be polled for."""
+        return select.POLLIN | (select.POLLOUT if self._to_host else 0)
+
+    def hand(self, message: dict[str, Any], body: bytes) -> None:
+        """Pass a call to the host."""
+        packed = json.dumps(message).encode()
+        self._to_host = LENGTHS.pack(len(packed), len(body)) + packed + body
+        self._pass_to_host()
+
+    def pass_on(self) -> None:
+        """Pass on what there is, both ways."""
+        self._pass_to_host()
+        self.pass_on_answers()
+
+    def _pass_to_host(self) -> None:
+        """Never wait: the host may have ended while it read."""
+        with contextlib.suppress(BlockingIOError):
+            while self._to_host:
+                self._to_host = self._to_host[_write(self.keeper, self._to_host) :]
+
+    def pass_on_answers(self) -> None:
+        """Pass on the answers of the host that are whole."""
+        with contextlib.suppress(OSError):
+            while piece := _read(self.keeper, READ_BYTES):
+                self._answer += piece
+                self._send_whole()
+
+    def _send_whole(self) -> None:
+        if len(self._answer) >= LENGTHS.size:
+            size = LENGTHS.size + sum(LENGTHS.unpack_from(self._answer))
+            if len(self._answer) >= size:
+                _write_all(self.outlet, bytes(self._answer[:size]))
+                del self._answer[:size]
 
 
 class PerCall:
-    """Script and command mode: each call is a process of its own, forked from this one."""
+    """Script and command mode: each call is a process of its own, forked from this one.
+
+    Once a call has ended by itself, the process of the next one is forked before that is there:
+    what all calls need is done by then, and copied are the pages that it writes to. It waits
+    only while no call runs, so that nothing of a function is ever beside it.
+    """
 
     def __init__(self, sandbox: Sandbox, mode: Script | Command) -> None:
         self._sandbox = sandbox
         self._mode = mode
+        self._next: Waiting | None = None
         self._call: Call | None = None
+        #: When what the call prints is read, if it has not ended by then.
+        self._look_at = 0.0
         #: Attempts that were killed before they were read.
         self._skipped: set[int] = set()
 
@@ -417,59 +514,117 @@ class PerCall:
         self._sandbox.tell({"type": "ready"})
 
     def turn(self) -> tuple[Script | Command, int] | None:
-        """Wait for something to happen; returns what to run, in the fork of a call."""
-        box = self._sandbox
+        """Wait for something to happen; returns what to run, in the process of a call."""
         for fd in self._readable():
-            if fd == box.control:
-                self._obey(box.receive(fd)[0])
-            elif fd == box.data:
-                return self._begin(*box.receive(fd))
-            elif fd == box.wake:
-                os.read(fd, 4096)
-                box.reap()
-            elif self._call is not None:
-                self._call.printed.read(fd)
-        if self._call is not None and box.ended is not None:
-            self._finish(self._call, *box.ended)
+            report = self._attend(fd)
+            if report is not None:
+                return self._mode, report
+        if self._sandbox.ended is not None:
+            self._finish(*self._sandbox.ended)
+            report = None if self._sandbox.is_build else self._fork_ahead()
+            if report is not None:
+                return self._mode, report
         return None
 
+    def _attend(self, fd: int) -> int | None:
+        """Do what is to be done; returns something in the process of a call alone."""
+        box = self._sandbox
+        if fd in (box.control, box.data):
+            message, body = box.receive(fd)
+            if message["type"] == "call":
+                return self._take(message, body)
+            self._obey(message)
+        elif fd == box.wake:
+            os.read(fd, 4096)
+            box.reap()
+        elif self._call is not None:
+            self._call.printed.read(fd)
+        return None
+
+    def _take(self, message: dict[str, Any], params: bytes) -> int | None:
+        if message["attempt"] in self._skipped:
+            self._skipped.remove(message["attempt"])
+            return None
+        self._sandbox.page.begin(message["attempt"])
+        report = None if self._next else self._fork()
+        if self._next:
+            self._begin(message, params, self._next)
+        return report
+
     def _readable(self) -> list[int]:
-        poll = select.poll()
-        fds = self._call.printed.open() if self._call else [self._sandbox.data]
+        poll, wait_ms = select.poll(), None
+        fds = [self._sandbox.data]
+        if self._call is not None:
+            # Most end at once, and what they printed is read then, whole.
+            wait_ms = (self._look_at - time.monotonic()) * 1000
+            fds = self._call.printed.open() if wait_ms <= 0 else []
         for fd in (self._sandbox.control, self._sandbox.wake, *fds):
             poll.register(fd, select.POLLIN)
-        return [fd for fd, _ in poll.poll()]
+        return [fd for fd, _ in poll.poll(wait_ms if wait_ms and wait_ms > 0 else None)]
 
-    def _begin(self, message: dict[str, Any], params: bytes) -> tuple[Any, int] | None:
-        box, attempt = self._sandbox, message["attempt"]
-        if attempt in self._skipped:
-            self._skipped.remove(attempt)
-            return None
-        told, params_file = self._hand_params(params, attempt)
-        env = _env_of(message, told)
-        stdin = _memory("params", params)
+    def _fork_ahead(self) -> int | None:
+        """Have a process that waits for the next call, which has most of what it may import."""
+        for name in USUAL:
+            importlib.import_module(name)
+        return self._fork()
+
+    def _fork(self) -> int | None:
+        """Fork what will be a call; returns something there alone, once that has come."""
+        box = self._sandbox
+        params = _memory("params", b"")
+        start, order = os.pipe()
         out, child_out = os.pipe()
         err, child_err = os.pipe()
         report, child_report = os.pipe()
         box.ended = None
-        box.page.begin(attempt)
         try:
             pid = os.fork()
         except OSError as error:
-            print(f"no process for the call: {error}", file=sys.stderr)
+            print(f"no process for a call: {error}", file=sys.stderr)
             # Nothing of it began, so that it may go elsewhere.
             box.page.begin(0)
             box.leave()
         if pid == 0:
-            return self._mode, self._become((stdin, child_out, child_err), child_report, env)
-        for fd in (stdin, child_out, child_err, child_report):
+            return self._become((params, child_out, child_err), child_report, start)
+        for fd in (start, child_out, child_err, child_report):
             os.close(fd)
         for fd in (out, err, report):
             os.set_blocking(fd, False)
         box.awaited = pid
-        printed = Printed(out, err, box.limits, box.limits["result"])
-        self._call = Call(attempt, printed, report, params_file)
+        self._next = Waiting(params, order, out, err, report)
         return None
+
+    def _become(self, streams: tuple[int, int, int], report: int, start: int) -> int:
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        start = fcntl.fcntl(start, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        self._sandbox.become({report, start})
+        self._sandbox.page.memory.close()
+        self._mode.prepare()
+        try:
+            size = LENGTH.unpack(_read_all(start, LENGTH.size))[0]
+            env = _decode(_read_all(start, size).decode())
+        except EOFError:
+            os._exit(0)
+        os.close(start)
+        os.environ.update(env)
+        return report
+
+    def _begin(self, message: dict[str, Any], params: bytes, process: Waiting) -> None:
+        box, attempt = self._sandbox, message["attempt"]
+        told, params_file = self._hand_params(params, attempt)
+        env = json.dumps(_env_of(message, told)).encode()
+        try:
+            process.start(params, env)
+        except BrokenPipeError:
+            # It has ended, so that nothing began: the call may go elsewhere.
+            box.page.begin(0)
+            box.leave()
+        self._next = None
+        self._look_at = time.monotonic() + LOOK_AT_CALL_S
+        printed = Printed(process.out, process.err, box.limits, box.limits["result"])
+        self._call = Call(attempt, printed, process.report, params_file)
 
     def _hand_params(self, params: bytes, attempt: int) -> tuple[dict[str, str], str]:
         if len(params) <= PARAMS_IN_ENV_BYTES:
@@ -481,15 +636,6 @@ class PerCall:
         with open(fd, "wb") as file:
             file.write(params)
         return {"SKEP_PARAMS_FILE": path}, path
-
-    def _become(self, streams: tuple[int, int, int], report: int, env: dict[str, str]) -> int:
-        for number, fd in enumerate(streams):
-            os.dup2(fd, number)
-        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
-        self._sandbox.become({report})
-        self._sandbox.page.memory.close()
-        os.environ.update(env)
-        return report
 
     def _obey(self, message: dict[str, Any]) -> None:
         """Kill the attempt that is named, and never its successor."""
@@ -505,9 +651,12 @@ class PerCall:
         box.tell(*_exit_frame(call.attempt, call.printed.logs()))
         box.tidy()
 
-    def _finish(self, call: Call, status: int, peak_memory: int) -> None:
+    def _finish(self, status: int, peak_memory: int) -> None:
         """Answer for a call whose process has ended; what it left behind is ended first."""
-        box = self._sandbox
+        call, box = self._call, self._sandbox
+        if call is None:
+            print("what was to be the next call has ended", file=sys.stderr)
+            box.leave()
         box.clear()
         call.printed.drain()
         verdict = _verdict(call, status, box.limits["result"])
@@ -522,8 +671,29 @@ class PerCall:
 
     def _forget(self, call: Call) -> None:
         self._call = None
-        self._sandbox.awaited = 0
+        self._sandbox.awaited, self._sandbox.ended = 0, None
         call.close()
+
+
+class Waiting:
+    """A process that waits for its call, and this one's ends of what the two share."""
+
+    def __init__(self, params: int, order: int, out: int, err: int, report: int) -> None:
+        self.out, self.err, self.report = out, err, report
+        self._params, self._order = params, order
+
+    def start(self, params: bytes, env: bytes) -> None:
+        """Let it be a call with these params and this environment, which is JSON.
+
+        Raises:
+            BrokenPipeError: it has ended.
+        """
+        try:
+            _fill(self._params, params)
+            _write_all(self._order, LENGTH.pack(len(env)) + env)
+        finally:
+            os.close(self._params)
+            os.close(self._order)
 
 
 class Call:
@@ -595,7 +765,9 @@ class Keeper:
     def _attend(self, fd: int) -> None:
         box = self._sandbox
         if fd == box.control:
-            self._doomed = box.receive(fd)[0]["attempt"]
+            self._order(*box.receive(fd))
+        elif box.line and fd == box.line.keeper:
+            box.line.pass_on()
         elif fd == box.wake:
             os.read(fd, 4096)
             box.reap()
@@ -613,6 +785,8 @@ class Keeper:
         for fd in fds:
             if fd >= 0:
                 poll.register(fd, select.POLLIN)
+        if self._sandbox.line:
+            poll.register(self._sandbox.line.keeper, self._sandbox.line.wanted)
         times = [at for at in (self._look_at, self._loads_until) if at is not None]
         wait_s = min(times) - time.monotonic() if times else None
         if self._doomed:
@@ -620,6 +794,12 @@ class Keeper:
         return [
             fd for fd, _ in poll.poll(None if wait_s is None else max(0, wait_s * 1000) + 1)
         ]
+
+    def _order(self, message: dict[str, Any], body: bytes) -> None:
+        if self._sandbox.line and message["type"] == "call":
+            self._sandbox.line.hand(message, body)
+        else:
+            self._doomed = message["attempt"]
 
     # --- a host's life ---
 
@@ -833,7 +1013,8 @@ class Host:
         self._handler = handler
         fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in streams]
         self._out, self._err, self._stdout, self._stderr = fds
-        self._data = fcntl.fcntl(sandbox.data, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        data = sandbox.line.host if sandbox.line else sandbox.data
+        self._data = fcntl.fcntl(data, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
         self._errand = fcntl.fcntl(errand, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
         self._memory = sandbox.page.memory
         self._poll = select.poll()
@@ -925,13 +1106,15 @@ class Host:
     def _here(self, message: dict[str, Any], params: bytes) -> None:
         self._give(_env_of(message, _params_in_env(params)))
         sys.stdout, sys.stderr = self._files
+        began = _clock_ns()
         result, verdict = self._handler.call(params, self._sandbox.limits["result"])
+        ran_us = (_clock_ns() - began) // 1000
         if verdict[0] == "oom":
             # The next call shall not begin with what filled the memory.
             _exit(OOM_STATUS)
         self._flush()
         self._restore()
-        self._answer(message["attempt"], result, verdict, _peak_memory())
+        self._answer(message["attempt"], result, verdict, _peak_memory(), ran_us)
 
     def _give(self, env: dict[str, str]) -> None:
         """Set the environment of a call; nothing is left there of the one before it."""
@@ -943,6 +1126,7 @@ class Host:
         self._given = set(env)
 
     def _in_a_fork(self, message: dict[str, Any], params: bytes) -> None:
+        began = _clock_ns()
         report = _memory("report", b"")
         pid = os.fork()
         if pid == 0:
@@ -953,7 +1137,8 @@ class Host:
             time.sleep(0.0005)
         result, verdict = _read_report(report, status, self._sandbox.limits["result"])
         os.close(report)
-        self._answer(message["attempt"], result, verdict, usage.ru_maxrss * 1024)
+        ran_us = (_clock_ns() - began) // 1000
+        self._answer(message["attempt"], result, verdict, usage.ru_maxrss * 1024, ran_us)
         self._sandbox.tidy()
 
     def _be_fork(self, message: dict[str, Any], params: bytes, report: int) -> NoReturn:
@@ -977,7 +1162,12 @@ class Host:
             _exit(status)
 
     def _answer(
-        self, attempt: int, result: bytes, verdict: tuple[str, str], peak_memory: int
+        self,
+        attempt: int,
+        result: bytes,
+        verdict: tuple[str, str],
+        peak_memory: int,
+        ran_us: int,
     ) -> None:
         self._sandbox.page.put(Page.RUNNING, 0)
         logs = self._printed(attempt)
@@ -987,7 +1177,7 @@ class Host:
         else:
             out, err, omitted = logs
             sizes = len(result), len(out), len(err), omitted
-            packed = DONE % (attempt, *sizes, peak_memory)
+            packed = DONE % (attempt, *sizes, peak_memory, ran_us)
             body = result + out + err
         _write_all(self._data, LENGTHS.pack(len(packed), len(body)) + packed + body)
 
@@ -1108,7 +1298,7 @@ class Handler:
 
 DONE = (
     b'{"type":"result","attempt":%d,"status":"DONE","sizes":[%d,%d,%d],"omitted":%d,'
-    b'"resultType":"json","peakMemory":%d}'
+    b'"resultType":"json","peakMemory":%d,"ranUs":%d}'
 )
 
 
@@ -1164,36 +1354,55 @@ class Script:
             rest = rest[1:]
         self._argv = rest
         self._command = argv
+        self._code: Any = None
+        self._refused: BaseException | None = None
+        #: The modules that are this file's, and no script's.
+        self._own: frozenset[str] = frozenset()
 
-    def run(self, report: int) -> None:
-        """Be that interpreter; returns as one does, for its own end to follow."""
-        pid = os.getpid()
+    def prepare(self) -> None:
+        """Do what that interpreter does before it runs the file, in the fork of a call."""
         _open_standard_streams(
             sys.stdout.encoding, sys.stdout.errors or "strict", through=self._unbuffered
         )
         path = os.path.abspath(self._argv[0])
-        main = self._main_module(path)
+        self._own = frozenset(sys.modules) - {"__main__"}
+        self._be_main(path)
         try:
             with open(path, "rb") as file:
                 source = file.read()
-        except OSError as error:
-            line = "%s: can't open file %r: [Errno %d] %s"
-            words = (self._executable, path, error.errno, error.strerror)
-            print(line % words, file=sys.stderr)
-            raise SystemExit(2) from None
+            self._code = compile(source, path, "exec", dont_inherit=True)
+        except Exception as error:
+            # Told when there is a call to be told it.
+            self._refused = error
+
+    def run(self, report: int) -> NoReturn:
+        """Be that interpreter, to its end."""
+        pid = os.getpid()
+        status: Any = 0
         try:
-            code = compile(source, path, "exec", dont_inherit=True)
-            exec(code, main.__dict__)
-        except SystemExit:
-            raise
+            self._execute()
+        except SystemExit as error:
+            status = error.code
         except BaseException as error:
             kind = "oom" if isinstance(error, MemoryError) else "raised"
             if os.getpid() == pid:
                 _report(report, kind, _text_of(error))
             _print_exception(error)
-            raise SystemExit(1) from None
+            status = 1
+        _end(status, self._own)
 
-    def _main_module(self, path: str) -> types.ModuleType:
+    def _execute(self) -> None:
+        if isinstance(self._refused, OSError):
+            line = "%s: can't open file %r: [Errno %d] %s"
+            path, error = os.path.abspath(self._argv[0]), self._refused
+            words = (self._executable, path, error.errno, error.strerror)
+            print(line % words, file=sys.stderr)
+            raise SystemExit(2)
+        if self._refused is not None:
+            raise self._refused
+        exec(self._code, sys.modules["__main__"].__dict__)
+
+    def _be_main(self, path: str) -> None:
         sys.argv = list(self._argv)
         if hasattr(sys, "orig_argv"):
             sys.orig_argv = list(self._command)
@@ -1204,7 +1413,78 @@ class Script:
         vars(main).update(__builtins__=sys.modules["builtins"], __cached__=None)
         vars(main).update(__annotations__={})
         sys.modules["__main__"] = main
-        return main
+
+
+def _end(code: Any, own: frozenset[str]) -> NoReturn:
+    """End as an interpreter does that ``sys.exit(code)`` ends.
+
+    Its last step is left out where nobody can tell: to destroy what was there before the fork
+    would first copy it, page by page, which takes longer than the rest of a short script.
+    """
+    status = 0 if code is None else code if isinstance(code, int) else 1
+    with contextlib.suppress(Exception):
+        if not (code is None or isinstance(code, int)):
+            print(code, file=sys.stderr)
+    with contextlib.suppress(BaseException):
+        if "threading" in sys.modules:
+            # Waits for those that are no daemons.
+            sys.modules["threading"]._shutdown()  # noqa: SLF001
+    with contextlib.suppress(BaseException):
+        # What the interpreter calls at its end: neither has a public name.
+        atexit._run_exitfuncs()  # noqa: SLF001
+    try:
+        for file in (sys.stdout, sys.stderr):
+            _flush(file)
+        if _is_known_to_end(own):
+            _destroy_modules(own)
+            for file in (sys.stdout, sys.stderr):
+                _flush(file)
+            # Not os._exit: what C libraries have to do or to write at the end is done there.
+            _leave_process(status)
+    except Exception:
+        # The interpreter knows what to say of that, and how to end then.
+        raise SystemExit(status) from None
+    raise SystemExit(status)
+
+
+def _flush(file: Any) -> None:
+    if file is not None and not file.closed:
+        file.flush()
+
+
+def _is_known_to_end(own: frozenset[str]) -> bool:
+    """Return whether no library came that the interpreter's own end may mean something to."""
+    files = (
+        getattr(module, "__file__", None) or ""
+        for name, module in list(sys.modules.items())
+        if name not in own
+    )
+    return all(
+        not file.endswith(LIBRARIES) or os.path.dirname(file) == OWN_LIBRARIES for file in files
+    )
+
+
+def _destroy_modules(own: frozenset[str]) -> None:
+    """Take apart the modules of a script: first those that nobody holds, as at any end."""
+    sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
+    # While all of it is held: what holds others comes before them then, as a file that was not
+    # closed before its descriptor.
+    gc.collect()
+    names = [name for name in sys.modules if name not in own]
+    left = [weakref.ref(sys.modules.pop(name)) for name in names]
+    gc.collect()
+    for found in reversed(left):
+        module = found()
+        if module is not None:
+            _destroy(vars(module))
+
+
+def _destroy(names: dict[str, Any]) -> None:
+    """Forget what a module holds, what is private first."""
+    for name in [one for one in names if one[:1] == "_" and one[:2] != "__"]:
+        names[name] = None
+    for name in [one for one in names if one != "__builtins__"]:
+        names[name] = None
 
 
 class Command:
@@ -1213,7 +1493,10 @@ class Command:
     def __init__(self, argv: list[str]) -> None:
         self._argv = argv
 
-    def run(self, report: int) -> None:
+    def prepare(self) -> None:
+        """Do nothing: another program takes the place of this one."""
+
+    def run(self, report: int) -> NoReturn:
         """Become the program; never returns."""
         # Python ignores these two, and an ignored signal stays ignored in a new program.
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -1249,6 +1532,8 @@ def _mode(init: dict[str, Any], env: dict[str, str]) -> Script | Command | Handl
     # In single quotes nothing has a meaning to sh either.
     if SHELL.search(re.sub("'[^']*'", "", run)):
         return Command(["/bin/sh", "-c", run])
+    import shlex  # noqa: PLC0415 - no handler needs it
+
     try:
         argv = shlex.split(run)
     except ValueError as error:
@@ -1263,9 +1548,16 @@ def _is_script(argv: list[str], env: dict[str, str]) -> bool:
         return False
     if any(READ_AT_START.match(name) for name in env if os.environ.get(name) != env[name]):
         return False
-    found = shutil.which(argv[0], path=env.get("PATH", os.defpath))
-    same = found is not None and os.path.realpath(found) == os.path.realpath(sys.executable)
+    found = _find_program(argv[0], env.get("PATH", os.defpath))
+    same = os.path.realpath(found) == os.path.realpath(sys.executable)
     return same and not os.path.isdir(words[0])
+
+
+def _find_program(name: str, path: str) -> str:
+    """Return the file that is executed by this name; nothing if there is none."""
+    places = (os.path.join(folder, name) for folder in path.split(os.pathsep))
+    found = (one for one in places if os.path.isfile(one) and os.access(one, os.X_OK))
+    return next(found, "")
 
 
 # --- how a call ended -----------------------------------------------------------------------
@@ -1486,7 +1778,7 @@ def _peak_memory() -> int:
 
 
 def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+    LIBC.prctl(option, value, 0, 0, 0)
 
 
 def _connect(path: str) -> int:
@@ -1549,17 +1841,23 @@ def _remove(place: str) -> None:
         for inner in (os.path.join(folder, name) for name in names):
             if not os.path.islink(inner):
                 os.chmod(inner, 0o700)
+    import shutil  # noqa: PLC0415 - only a call that leaves a folder is worth its time
+
     shutil.rmtree(place)
 
 
 def _memory(name: str, data: bytes) -> int:
     """Return a descriptor from which these bytes can be read."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    if data:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(data)
-        os.lseek(fd, 0, os.SEEK_SET)
+    _fill(fd, data)
     return fd
+
+
+def _fill(fd: int, data: bytes) -> None:
+    """Write these bytes where whoever shares the descriptor reads from the beginning."""
+    if data:
+        _write_all(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
 
 
 def _kill_the_others() -> bool:

@@ -2,10 +2,12 @@
 # The agent of shell sandboxes: one file, bash 4.4 or later, coreutils and util-linux.
 #
 # `agent.sh SOCKET` is the first process of a sandbox. It connects twice to the miniworker that
-# listens there (docs/protocol.md, "Miniworker and agent") and runs each call as a process of its
-# own. A shell cannot open such a connection: perl, which every Debian has, opens both and becomes
-# this shell again (`agent.sh --connected`, with control as 3 and data as 4). There are no handlers:
-# nothing of a shell could be loaded once. As the first process of its namespace, bash reaps what
+# listens there (docs/protocol.md, "Miniworker and agent"; `-` for SOCKET is its stdin and stdout)
+# and runs each call as a process of its own. A shell cannot open such a connection: perl, which
+# every Debian has, opens both and becomes this shell again (`agent.sh --connected HELPER`, with
+# control as 3 and data as 4). Over stdio both come in as one, and a helper that perl leaves behind
+# takes them apart; what goes out is 10. There are no handlers: nothing of a shell could be loaded
+# once. As the first process of its namespace, bash reaps what
 # lost its parent.
 #
 #   miniworker == control ==> the watcher, which writes what it hears into the pipe of events
@@ -22,17 +24,49 @@ if [[ $1 != --connected ]]; then
   exec perl -e '
     use strict; use Socket qw(PF_UNIX SOCK_STREAM sockaddr_un); use POSIX ();
     my ($agent, $path) = @ARGV;
-    my ($folder, $name) = $path =~ m{(.*)/(.*)};
-    chdir $folder or die "$folder: $!";
-    my @both = map { socket my $s, PF_UNIX, SOCK_STREAM, 0; connect $s, sockaddr_un($name)
-      or die "$path: $!"; $s } 1, 2;
-    my @far = map { my $fd = POSIX::dup2(fileno $both[$_], 20 + $_) or die $!; $fd } 0, 1;
+    my ($helper, @both, @ends) = (0);
+    sub connected {
+      my ($folder, $name) = $path =~ m{(.*)/(.*)};
+      chdir $folder or die "$folder: $!";
+      map { socket my $s, PF_UNIX, SOCK_STREAM, 0; connect $s, sockaddr_un($name)
+        or die "$path: $!"; $s } 1, 2;
+    }
+    sub exactly {
+      my ($size, $got) = (@_, "");
+      while (length $got < $size) {
+        sysread STDIN, $got, $size - length $got, length $got or POSIX::_exit(0);
+      }
+      $got;
+    }
+    sub take_apart {    # a whole frame at a time, by what it is
+      POSIX::close($_) for 1, 10;
+      close $_ for @both;
+      $SIG{PIPE} = "IGNORE";
+      while (1) {
+        my $lengths = exactly(8);
+        my ($header, $body) = map { exactly($_) } unpack "NN", $lengths;
+        my $left = $lengths . $header . $body;
+        my $end = $ends[$header =~ /^\{"type":"call"/ ? 1 : 0];
+        while (length $left) { substr $left, 0, syswrite($end, $left) || POSIX::_exit(0), "" }
+      }
+    }
+    if ($path eq "-") {
+      POSIX::dup2(1, 10) or die $!;
+      pipe $both[$_], $ends[$_] or die $! for 0, 1;
+      $helper = fork // die $!;
+      take_apart() if !$helper;
+      close $_ for @ends;
+      open STDIN, "<", "/dev/null"; open STDOUT, ">&", \*STDERR;
+    } else { @both = connected() }
+    POSIX::dup2(fileno $both[$_], 20 + $_) or die $! for 0, 1;
     POSIX::dup2(20 + $_, 3 + $_) for 0, 1;
     POSIX::close(20 + $_) for 0, 1;
-    exec "/bin/bash", $agent, "--connected" or die $!' "$0" "$1"
+    exec "/bin/bash", $agent, "--connected", $helper or die $!' "$0" "$1"
 fi
 
-readonly PARAMS_IN_ENV_BYTES=$((64 << 10)) CONTROL=3 DATA=4
+# Takes stdin apart, where that is the connection; 0 if there is none.
+readonly helper=${2:-0}
+readonly PARAMS_IN_ENV_BYTES=$((64 << 10)) CONTROL=3 DATA=4 STDIO=10
 # What makes a command one for sh instead of a plain list of words.
 readonly SHELL_WORDS='[]|&;<>()$`*?{}~#\"[]|^([A-Za-z0-9_]+=|(exec|cd|export|set|umask|ulimit)( |$))'
 # In a pid namespace of its own all other processes are the function's.
@@ -54,16 +88,23 @@ take() {
   IFS= read -r -N "$bytes" -u "$1" header || return 1
 }
 
+# What is written where a connection comes in: into $outlet.
+find_outlet() {
+  outlet=$1
+  ((helper)) && outlet=$STDIO || true
+}
+
 # Send a frame: descriptor, header, and how many bytes follow.
 put() {
-  local size format='' number
+  local size format='' number outlet
+  find_outlet "$1"
   for size in "${#2}" "$3"; do
     printf -v number '\\x%02x\\x%02x\\x%02x\\x%02x' $((size >> 24 & 255)) $((size >> 16 & 255)) \
       $((size >> 8 & 255)) $((size & 255))
     format+=$number
   done
   # shellcheck disable=SC2059 # the lengths are bytes, and some of them are zero
-  { printf "$format" && printf %s "$2"; } >&"$1"
+  { printf "$format" && printf %s "$2"; } >&"$outlet"
 }
 
 # The string that begins at $rest, behind its quote: into $text, and $rest goes on behind it.
@@ -140,6 +181,10 @@ quote() {
 
 # --- processes ------------------------------------------------------------------------------
 
+is_ours() {
+  [[ $1 == "$watcher" || $1 == "$helper" ]]
+}
+
 # All that is in the sandbox and is neither this shell nor its watcher: into the array others.
 list_others() {
   local place line state parent pids=() parents=() known=" $$ " grown=yes i
@@ -154,7 +199,7 @@ list_others() {
   done
   if [[ $alone ]]; then
     for i in "${!pids[@]}"; do
-      [[ ${pids[i]} == "$watcher" ]] || others+=("${pids[i]}")
+      is_ours "${pids[i]}" || others+=("${pids[i]}")
     done
     return
   fi
@@ -165,7 +210,7 @@ list_others() {
       if [[ $known == *" ${parents[i]} "* && $known != *" ${pids[i]} "* ]]; then
         known+="${pids[i]} "
         grown=yes
-        [[ ${pids[i]} == "$watcher" ]] || others+=("${pids[i]}")
+        is_ours "${pids[i]}" || others+=("${pids[i]}")
       fi
     done
   done
@@ -186,6 +231,7 @@ leave() {
   trap - TERM
   list_others
   kill -KILL "$watcher" "${others[@]}" 2>/dev/null
+  ((helper)) && kill -KILL "$helper" 2>/dev/null
   exit 0
 }
 
@@ -276,7 +322,7 @@ look_up() {
 # Run the call's process and say how it ended: this is a process beside the shell's own.
 run_call() {
   local status child
-  exec 3>&- 4>&-
+  exec 3>&- 4>&- 10>&-
   env -i "${pairs[@]}" setsid "${argv[@]}" <&8 >&5 2>&6 5>&- 6>&- 7>&- 8<&- 9>&- &
   child=$!
   exec 5>&- 6>&- 8<&-
@@ -403,7 +449,7 @@ answer_call() {
   else
     result=$(stat -L -c %s /proc/$$/fd/5)
   fi
-  local rest='"attempt":'$attempt',"omitted":'$((out_cut + err_cut)) to=$DATA
+  local rest='"attempt":'$attempt',"omitted":'$((out_cut + err_cut)) to=$DATA outlet
   quote "$message"
   if [[ $killed ]]; then
     to=$CONTROL
@@ -415,7 +461,9 @@ answer_call() {
     rest='{"type":"result","status":"DONE","sizes":['$result',0,'$err'],'$rest'}'
   fi
   put $to "$rest" $((result + out + err)) || leave
-  { [[ $result$out == 00 ]] || show 5 "$out_cut"; ((err == 0)) || show 6 "$err_cut"; } >&$to || leave
+  find_outlet "$to"
+  { [[ $result$out == 00 ]] || show 5 "$out_cut"; ((err == 0)) || show 6 "$err_cut"; } >&"$outlet" ||
+    leave
 }
 
 # --- the sandbox ----------------------------------------------------------------------------

@@ -25,7 +25,13 @@ CANCELLED = Reason(code="cancelled", message="it was cancelled")
 SANDBOX_LOST = Reason(code="sandbox_lost", message="its sandbox died")
 
 
-def spec(name: str = "dice", *, idempotent: bool = False, retries: int = 0) -> Spec:
+def spec(
+    name: str = "dice",
+    *,
+    idempotent: bool = False,
+    retries: int = 0,
+    at_once: int | None = None,
+) -> Spec:
     return Spec(
         function=Function(
             function_name=name,
@@ -33,6 +39,7 @@ def spec(name: str = "dice", *, idempotent: bool = False, retries: int = 0) -> S
             revision=1,
             idempotent=idempotent,
             retries=retries,
+            max_concurrency=at_once,
         ),
         runtime=Runtime(name="python", image="python", path="/ws", revision=1),
     )

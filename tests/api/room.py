@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 import zmq
@@ -25,6 +26,7 @@ from wire.codec import Message
 from wire.messages import (
     FROM_API,
     ApiHeartbeat,
+    Bye,
     Catalogue,
     Credit,
     Hello,
@@ -46,13 +48,21 @@ DICE = "default/dice@1.1"
 class Process:
     """A process of skep that was started and has said where it serves."""
 
-    def __init__(self, *arguments: str, cwd: Path) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        cwd: Path,
+        tree: Path = ROOT,
+        within: Sequence[str] = (),
+        paths: Sequence[Path] = (),
+    ) -> None:
+        """Start it from a tree, behind other words of a command, with paths before that."""
         read, write = os.pipe()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SKEP_")}
         self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", *arguments, "--ready-fd", str(write)],
+            [*within, sys.executable, "-P", "-m", *arguments, "--ready-fd", str(write)],
             cwd=cwd,
-            env=environment | {"PYTHONPATH": str(ROOT)},
+            env=environment | {"PYTHONPATH": ":".join(map(str, (*paths, tree)))},
             pass_fds=(write,),
         )
         os.close(write)
@@ -87,6 +97,12 @@ class Room:
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.options = options
+        #: What is started runs this release.
+        self.tree = ROOT
+        #: Of the api.
+        self.data = folder / "api"
+        #: Words of a command before the api's own.
+        self.within: Sequence[str] = ()
         self.db: Process | None = None
         self.api: Process | None = None
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -106,16 +122,16 @@ class Room:
     async def start_db(self) -> None:
         self.db = Process(
             "dbnode", "--bind", f"ipc://{self.folder}/db", "--store", f"tinydb:{self.folder}/s",
-            cwd=self.folder,
+            cwd=self.folder, tree=self.tree,
         )  # fmt: skip
         await self.db.ready()
 
     async def start_api(self) -> None:
         ipc = f"ipc://{self.folder}"
         self.api = Process(
-            "api", "--port", "0", "--db", f"{ipc}/db", "--data", str(self.folder / "api"),
+            "api", "--port", "0", "--db", f"{ipc}/db", "--data", str(self.data),
             "--workers-bind", f"{ipc}/workers", "--pub-bind", f"{ipc}/pub", *self.options,
-            cwd=self.folder,
+            cwd=self.folder, tree=self.tree, within=self.within,
         )  # fmt: skip
         await self.api.ready()
 
@@ -195,7 +211,11 @@ class ScriptedWorker:
         boot: str = "boot1",
         slots: int = 4,
         running: Sequence[tuple[int, int]] = (),
+        number: int = 0,
         token: str = "",
+        version: str = "0",
+        sandbox: Literal["docker", "process", "fake"] = "fake",
+        labels: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._socket = open_socket(context, zmq.DEALER)
         self._socket.connect(endpoint)
@@ -205,11 +225,13 @@ class ScriptedWorker:
             boot=boot,
             name=name,
             pid=os.getpid(),
-            version="0",
+            version=version,
             slots=slots,
-            sandbox="fake",
+            sandbox=sandbox,
+            labels=dict(labels),
             isolation="none: a test",
             running=tuple(running),
+            number=number,
             token=token,
         )
         self.session = 0
@@ -296,6 +318,12 @@ class ScriptedWorker:
         )
         self.send(message, params + result + stdout)
         return self.ends
+
+    def leave(self) -> None:
+        """Say BYE."""
+        if self._pulse is not None:
+            self._pulse.cancel()
+        self.send(Bye(session=self.session))
 
     def close(self) -> None:
         if self._pulse is not None:

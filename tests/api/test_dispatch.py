@@ -7,13 +7,14 @@ from typing import TypeVar
 
 import msgspec
 
+from api import fates
 from api.actions import Action, Ended, Hint, Send, Settled, Write
 from api.backlog import Backlog
 from api.dispatch import Dispatch, Output
 from api.live import Live
 from api.phase import Phase
 from api.roster import Roster, Session
-from api.tries import Try
+from api.tries import Blocked, Try
 from tests.api.model import ModelWorker, live, spec
 from wire.codec import Message
 from wire.liveness import Pulse
@@ -196,6 +197,25 @@ def test_places_ahead_cost_no_slot() -> None:
         scene.accept(num)
     assert [s.call for s in scene.sent(Start)] == [1, 2]
     assert len(scene.dispatch.calls) == 3
+
+
+def test_a_call_handed_back_from_behind_others_goes_on_at_once_and_in_the_end_alone() -> None:
+    """The call before it was slow, its node is well: to wait longer each time helps nobody."""
+    scene = Scene()
+    session = scene.join()
+    call = scene.accept(1)
+    for turn in (1, 2, 3):
+        scene.credit(session, 0, seen=turn - 1, ahead=2)
+        (start,) = scene.sent(Start)
+        assert (start.attempt, start.ahead) == (turn, True)
+        back = Returned(session=session.number, call=1, attempt=turn)
+        scene.did(scene.dispatch.returned(session, back, scene.now))
+    assert call.blocked is Blocked.SLOT
+    # A place behind another is for others now, and stays one.
+    assert scene.sent(Start) == []
+    scene.accept(2)
+    scene.credit(session, 1, 1, seen=3, ahead=2)
+    assert [(s.call, s.ahead) for s in scene.sent(Start)] == [(1, False), (2, True)]
 
 
 def test_functions_take_turns() -> None:
@@ -393,9 +413,15 @@ def test_the_window_of_bytes_closes_and_opens() -> None:
 
 
 def recovered(
-    scene: Scene, *, sync: bool = False, idempotent: bool = False, node: str | None = None
+    scene: Scene,
+    *,
+    sync: bool = False,
+    idempotent: bool = False,
+    node: str | None = None,
+    at_once: int | None = None,
 ) -> Live:
-    call = live(7, sync=sync, now=scene.now, of=spec(idempotent=idempotent))
+    of = spec(idempotent=idempotent, at_once=at_once)
+    call = live(7, sync=sync, now=scene.now, of=of)
     call.phase, call.rev, call.durable_rev = Phase.UNDECIDED, 3, 3
     if node is not None:
         call.tries.append(Try(1, node))
@@ -413,6 +439,19 @@ def test_unfinished_calls_are_judged_by_policy() -> None:
         scene.credit(scene.join(), 1, 1)
         scene.store()
         assert len(scene.sent(Start)) == (policy == "requeue")
+
+
+def test_a_call_that_is_kept_takes_a_place_until_it_is_known_not_to_run() -> None:
+    scene = Scene()
+    kept = recovered(scene, node="node1", at_once=1)
+    scene.credit(scene.join("node2"), 2, 2)
+    scene.did(scene.dispatch.judge("keep", scene.now))
+    other = live(8, sync=True, now=scene.now, of=spec(at_once=1))
+    scene.did(scene.dispatch.accept(other, scene.now))
+    assert scene.sent(Start) == []
+    scene.join("node1")
+    assert [start.call for start in scene.sent(Start)] == [8]
+    assert kept.phase is Phase.UNDECIDED
 
 
 def test_unfinished_calls_that_may_have_started() -> None:
@@ -486,3 +525,107 @@ def test_calls_that_never_began_are_queued_in_their_order() -> None:
     scene.did(scene.dispatch.lost(session, scene.now))
     scene.credit(scene.join(), 3)
     assert [p.call for p in scene.sent(Prepare)] == [1, 2, 3]
+
+
+def test_a_limited_function_runs_one_call_after_the_other() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 4, 4)
+    first, second = (live(n, sync=True, of=spec(at_once=1)) for n in (1, 2))
+    for call in (first, second):
+        scene.did(scene.dispatch.accept(call, scene.now))
+    assert (first.phase, second.phase) == (Phase.STARTED, Phase.QUEUED)
+    # Its node may still run it, and so may nobody else.
+    scene.did(scene.dispatch.lost(session, scene.now))
+    again = scene.join("node2")
+    scene.credit(again, 4, 4)
+    assert (first.phase, second.phase) == (Phase.SILENT, Phase.QUEUED)
+    scene.did(scene.dispatch.cancel(1, scene.now))
+    scene.now += 6
+    scene.did(scene.dispatch.tick(scene.now))
+    assert (first.phase, second.phase) == (Phase.ENDED, Phase.STARTED)
+    assert "maxConcurrency" in second.call().attempts[0].why
+
+
+def failing(scene: Scene, session: Session, call: Live, status: Status, code: str) -> None:
+    reason = Reason(code=code, message="no")
+    outcome = Outcome(status=status, reason=reason)
+    scene.result(session, call.num, call.attempt, outcome, number=call.attempt)
+
+
+def test_what_fails_is_repeated_as_often_as_it_says_after_growing_pauses() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 9, 9)
+    call = live(1, sync=True, now=scene.now, of=spec(retries=3))
+    scene.did(scene.dispatch.accept(call, scene.now))
+    pauses = []
+    kinds = (Status.FAILED, "raised"), (Status.TIMEOUT, "timeout"), (Status.FAILED, "exit_code")
+    for count, (status, code) in enumerate(kinds, 1):
+        failing(scene, session, call, status, code)
+        assert (call.phase, call.status) == (Phase.QUEUED, Status.PENDING)
+        pauses.append(call.retry_at - scene.now)
+        longest = fates.RETRY_S * 2 ** (count - 1)
+        assert longest / 2 <= pauses[-1] <= longest
+        scene.did(scene.dispatch.tick(scene.now))
+        assert call.phase.value == "queued"
+        scene.now = call.retry_at + 0.001
+        scene.did(scene.dispatch.tick(scene.now))
+        assert call.phase.value == "started"
+    failing(scene, session, call, Status.FAILED, "signal")
+    assert (call.phase, call.status) == (Phase.ENDED, Status.FAILED)
+    told = call.call().attempts
+    assert [(one.attempt, one.status) for one in told] == [
+        (1, Status.FAILED), (2, Status.TIMEOUT), (3, Status.FAILED), (4, Status.FAILED),
+    ]  # fmt: skip
+    assert [one.reason.code for one in told if one.reason] == [
+        "raised", "timeout", "exit_code", "signal",
+    ]  # fmt: skip
+
+
+def test_what_would_fail_again_is_not_repeated() -> None:
+    for status, code in (
+        (Status.FAILED, "entry_not_found"),
+        (Status.FAILED, "result_too_large"),
+        (Status.OOM, "oom"),
+    ):
+        scene = Scene()
+        session = scene.join()
+        scene.credit(session, 2, 2)
+        call = live(1, sync=True, of=spec(retries=3))
+        scene.did(scene.dispatch.accept(call, scene.now))
+        failing(scene, session, call, status, code)
+        assert (call.phase, call.status) == (Phase.ENDED, status)
+
+
+def test_an_idempotent_call_that_fails_is_not_repeated_unasked() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 2, 2)
+    call = scene.accept(1, idempotent=True)
+    failing(scene, session, call, Status.FAILED, "raised")
+    assert call.status is Status.FAILED
+
+
+def test_a_failed_call_that_finds_no_slot_again_ends_as_it_failed() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = live(1, sync=True, now=scene.now, of=spec(retries=3))
+    scene.did(scene.dispatch.accept(call, scene.now))
+    failing(scene, session, call, Status.FAILED, "raised")
+    scene.did(scene.dispatch.lost(session, scene.now))
+    scene.now = call.deadline + 1
+    scene.did(scene.dispatch.tick(scene.now))
+    scene.did(scene.dispatch.tick(scene.now))
+    assert (call.status, call.reason) == (Status.FAILED, Reason(code="raised", message="no"))
+
+
+def test_a_retry_that_could_not_begin_in_time_is_none() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = live(1, sync=True, now=scene.now - 599.9, of=spec(retries=3))
+    scene.did(scene.dispatch.accept(call, scene.now))
+    failing(scene, session, call, Status.FAILED, "raised")
+    assert (call.phase, call.status) == (Phase.ENDED, Status.FAILED)

@@ -1,7 +1,8 @@
 """Dispatch against workers that are slow, lost and killed at any moment, by hypothesis.
 
 Whatever the order: a call ends once, one that may not run twice begins once, no START lacks a
-credit, and when the world is fair again every accepted call comes to its end.
+credit or its params, these take no more memory than they may, and when the world is fair again
+every accepted call comes to its end.
 """
 
 from __future__ import annotations
@@ -13,17 +14,24 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from api.actions import Action, Ended, Send, Write
-from api.backlog import Backlog
+from api.actions import Action, Ended, Read, Send, Write
+from api.backlog import SMALL_BYTES, Backlog
 from api.dispatch import Dispatch, Output
 from api.live import Live
 from api.phase import Phase
 from api.roster import Roster
 from tests.api.model import ModelWorker, live, spec
-from wire.messages import Credit, Ready, Recorded, Result, Returned
+from wire.messages import Credit, Ready, Recorded, Result, Returned, Start
 from wire.models import Status
 
+RUNNING = (Phase.PREPARED, Phase.PERMITTED, Phase.STARTED, Phase.SILENT)
 WORKERS = st.integers(0, 1)
+#: Memory for the params of two large calls.
+MEMORY = 1000
+
+
+def params(num: int, size: int) -> bytes:
+    return b"%d" % num + b" " * size
 
 
 class DispatchMachine(RuleBasedStateMachine):
@@ -31,8 +39,11 @@ class DispatchMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 1000.0
         self.roster = Roster()
-        backlog = Backlog(max_calls=1000, max_bytes=1 << 20)
-        self.dispatch = Dispatch(self.roster, backlog, api="api", epoch=1)
+        self.backlog = Backlog(max_calls=1000, max_bytes=MEMORY)
+        self.dispatch = Dispatch(self.roster, self.backlog, api="api", epoch=1)
+        #: The calls whose params are to be read from the store; that can only be.
+        self.reads: list[int] = []
+        self.sizes: dict[int, int] = {}
         self.workers = [ModelWorker("node1"), ModelWorker("node2", slots=1)]
         self.writes: list[tuple[int, int]] = []
         self.ended: Counter[int] = Counter()
@@ -44,12 +55,18 @@ class DispatchMachine(RuleBasedStateMachine):
         for action in actions:
             if isinstance(action, Send):
                 self.to_worker(action)
+            elif isinstance(action, Read):
+                assert self.accepted[action.num].is_stored
+                self.reads.append(action.num)
             elif isinstance(action, Write):
                 self.writes.append((action.live.num, action.live.rev))
             elif isinstance(action, Ended):
                 self.ended[action.live.num] += 1
 
     def to_worker(self, action: Send) -> None:
+        if isinstance(action.message, Start):
+            num = action.message.call
+            assert action.payload == params(num, self.sizes[num])
         for worker in self.workers:
             if worker.session == action.session.number:
                 worker.inbox.append(action.message)
@@ -75,11 +92,23 @@ class DispatchMachine(RuleBasedStateMachine):
         elif isinstance(message, Result):
             self.perform(self.dispatch.result(session, message, Output(b"1"), self.now))
 
-    @rule(sync=st.booleans(), repeat=st.booleans(), name=st.sampled_from(["dice", "coin"]))
-    def accept(self, sync: bool, repeat: bool, name: str) -> None:
+    @rule(
+        sync=st.booleans(),
+        repeat=st.booleans(),
+        name=st.sampled_from(["dice", "coin", "few"]),
+        size=st.sampled_from([0, 400, 900]),
+    )
+    def accept(self, sync: bool, repeat: bool, name: str, size: int) -> None:
+        if not self.backlog.has_room(size + 5, stays=sync):
+            return
         num = len(self.accepted) + 1
+        self.sizes[num] = size
+        at_once = 1 if name == "few" else None
         name += "-again" if repeat else ""
-        call = live(num, sync=sync, now=self.now, of=spec(name, idempotent=repeat))
+        retries = 2 if name == "coin-again" else 0
+        of = spec(name, idempotent=repeat, at_once=at_once, retries=retries)
+        call = live(num, sync=sync, now=self.now, of=of)
+        call.params = params(num, size)
         self.accepted[num] = call
         self.perform(self.dispatch.accept(call, self.now))
 
@@ -88,6 +117,12 @@ class DispatchMachine(RuleBasedStateMachine):
         for num, rev in self.writes[:count]:
             self.perform(self.dispatch.durable(num, rev, self.now))
         del self.writes[:count]
+
+    @rule(count=st.integers(1, 5))
+    def read(self, count: int) -> None:
+        nums, self.reads = self.reads[:count], self.reads[count:]
+        for num in nums:
+            self.perform(self.dispatch.came(num, params(num, self.sizes[num]), self.now))
 
     @rule(which=WORKERS, count=st.integers(1, 5))
     def worker_reads(self, which: int, count: int) -> None:
@@ -107,9 +142,9 @@ class DispatchMachine(RuleBasedStateMachine):
     def sandbox_made(self, which: int) -> None:
         self.workers[which].made()
 
-    @rule(which=WORKERS, lost=st.booleans())
-    def attempt_ends(self, which: int, lost: bool) -> None:
-        self.workers[which].end(Status.LOST if lost else Status.DONE)
+    @rule(which=WORKERS, how=st.sampled_from([Status.LOST, Status.DONE, Status.TIMEOUT]))
+    def attempt_ends(self, which: int, how: Status) -> None:
+        self.workers[which].end(how)
 
     @rule(which=WORKERS, kind=st.sampled_from(["lost", "rejoins", "killed"]))
     def trouble(self, which: int, kind: str) -> None:
@@ -126,6 +161,7 @@ class DispatchMachine(RuleBasedStateMachine):
     def goes_well(self, steps: int, ending: bool) -> None:
         for _ in range(steps):
             self.store(len(self.writes))
+            self.read(len(self.reads))
             for which, worker in enumerate(self.workers):
                 self.worker_reads(which, len(worker.inbox))
                 worker.made()
@@ -163,6 +199,35 @@ class DispatchMachine(RuleBasedStateMachine):
             assert sum(call.call().stages.values()) <= (end - call.accepted) * 1000 + 0.1, call
 
     @invariant()
+    def no_more_run_than_may(self) -> None:
+        running = Counter(
+            call.spec.function.function_name
+            for call in self.accepted.values()
+            if call.phase in RUNNING and call.spec.function.max_concurrency is not None
+        )
+        assert all(count == 1 for count in running.values())
+
+    @invariant()
+    def what_waits_takes_no_more_memory_than_it_may(self) -> None:
+        waiting = [c for c in self.accepted.values() if c.num in self._queued(c.key)]
+        size = sum(len(call.params) for call in waiting)
+        assert size == self.backlog.size
+        # What the store does not have stays (as much is let in as there is room for), and
+        # what is small, and the first of each key.
+        stays = sum(
+            len(call.params)
+            for call in waiting
+            if not call.is_stored
+            or len(call.params) <= SMALL_BYTES
+            or self.backlog.head(call.key) == call.num
+        )
+        assert size <= max(MEMORY, stays)
+        assert all((call.away is None) == bool(call.params) for call in waiting)
+
+    def _queued(self, key: str) -> set[int]:
+        return {num for num in self.dispatch.calls if self.backlog.waits(key, num)}
+
+    @invariant()
     def nothing_is_overdrawn(self) -> None:
         assert not any(worker.overdrawn for worker in self.workers)
 
@@ -178,6 +243,7 @@ class DispatchMachine(RuleBasedStateMachine):
             self.join(worker)
         for _ in range(60 + 4 * len(self.accepted)):
             self.store(len(self.writes))
+            self.read(len(self.reads))
             for which, worker in enumerate(self.workers):
                 self.worker_reads(which, len(worker.inbox))
                 worker.made()

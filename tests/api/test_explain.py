@@ -38,13 +38,15 @@ def offer(free: int = 3) -> Offer:
     return Offer(1, free=free, idle=0, ahead=0, slots=4, attempts=1)
 
 
-def tried(chosen: Way, nodes: int, rivals: int, **facts: object) -> Try:
-    choice = Choice(offer(), chosen, nodes, rivals)
+def tried(
+    chosen: Way, nodes: int, rivals: int, *, beside: bool = False, **facts: object
+) -> Try:
+    choice = Choice(offer(), chosen, nodes, rivals, beside=beside)
     return Try(1, "node1", choice=choice, **facts)  # type: ignore[arg-type]
 
 
-IDLE = "a warm sandbox of this function was idle on node1, "
-NONE = "no warm sandbox of this function was idle; "
+IDLE = "by warm-first: a warm sandbox of this function was idle on node1, "
+NONE = "by warm-first: no warm sandbox of this function was idle; "
 BEHIND = f"{NONE}its calls are short, so it went behind a running one on node1, "
 ORDERED = f"{NONE}one was ordered on node1, "
 GONE = Made("a code of a later release")
@@ -59,6 +61,14 @@ GONE = Made("a code of a later release")
             tried(Way.AHEAD, 2, 1),
             "ahead",
             f"{BEHIND}the only one of 2 nodes with such a place",
+        ),
+        (
+            tried(Way.AHEAD, 1, 1, beside=True),
+            "ahead",
+            (
+                f"{NONE}its sandboxes run several calls, so it went beside running ones on "
+                "node1, the only node"
+            ),
         ),
         (
             tried(Way.COLD, 3, 3, warmth=Warmth.COLD, made=Made(ColdBecause.IDLE)),
@@ -148,7 +158,9 @@ def test_stages_of_a_warm_call() -> None:
     scene.now += 1
     scene.result(session, 1)
     assert call.call().stages == {"queued": 1500.0, "wait": 2.0, "run": 3.0}
-    assert last(call).why.startswith("waited 1.5 s: no node had a free slot; a warm sandbox")
+    assert last(call).why.startswith(
+        "waited 1.5 s: no node had a free slot; by warm-first: a warm"
+    )
 
 
 def test_stages_of_a_cold_call_that_has_to_be_stored_first() -> None:

@@ -18,6 +18,7 @@ import pytest
 import zmq
 from yarl import URL
 
+from api.drain import AGAIN_S
 from tests.api.room import ROOT, ScriptedWorker, open_room, package
 from tests.conftest import soon
 from wire import codec
@@ -215,7 +216,7 @@ async def test_max_wait_and_a_full_queue() -> None:
             statuses.add(status)
             if status == 429:
                 assert answer["error"]["code"] == "queue_full"
-                assert response.headers["Retry-After"] == "1"
+                assert response.headers["Retry-After"] == str(AGAIN_S)
                 break
         assert 429 in statuses
         status, answer = await asking
@@ -264,6 +265,26 @@ async def test_strangers_and_namesakes_and_other_versions() -> None:
         other.send_raw(bytes((codec.MAGIC, 99, head[2])), header, payload)
         refused, _ = await other.next(Refuse)
         assert "version 99" in refused.message
+
+
+async def test_an_older_hello_that_is_read_late_takes_no_call_away() -> None:
+    async with open_room() as room:
+        await room.register()
+        worker = await room.worker(number=2)
+        worker.credit(1, dice=1)
+        _, call = await room.invoke()
+        start, _ = await worker.start()
+        late = ScriptedWorker(room.context, f"ipc://{room.folder}/workers", "node1", number=1)
+        room.workers.append(late)
+        late.send(late.hello)
+        late.session = worker.session
+        late.heartbeat()
+        await late.next(Who)
+        worker.result(start.call, start.attempt)
+        _, call, _ = await room.ask("GET", f"/call/{call['callNum']}?wait=30")
+        assert (call["status"], len(call["attempts"])) == ("DONE", 1)
+        for later in ({"number": 3}, {"number": 1, "boot": "boot2"}):
+            await room.worker(**later)
 
 
 async def test_a_node_shows_what_waits_there_and_of_what_use_it_was() -> None:

@@ -33,6 +33,10 @@ async def test_an_image_is_registered_changed_and_read() -> None:
         status, patched, _ = await room.ask("PATCH", "/functions/run", {"memory": 64})
         assert (status, patched["revision"], patched["image"]) == (200, 3, "debian:13")
         assert (await room.ask("PATCH", "/functions/run?prepare=true", {"cpu": 2}))[0] == 200
+        status, other, _ = await room.ask("PATCH", "/functions/run", {"image": "debian:14"})
+        assert (status, other["revision"], other["image"]) == (200, 5, "debian:14")
+        assert (other["memory"], other["cpu"]) == (64, 2)
+        assert (await room.ask("PATCH", "/functions/run", {"image": "debian:14"}))[1] == other
         assert (await room.ask("GET", "/runtimes"))[1] == []
         assert (await room.ask("GET", "/functions"))[1] == ["run"]
         assert (await room.ask("GET", "/functions/run/package"))[0] == 404
@@ -58,6 +62,12 @@ async def test_settings_of_code_are_refused_and_named() -> None:
             assert (status, answer["error"]["code"]) == (400, "bad_request"), body
             assert named in answer["error"]["message"]
         assert (await room.ask("POST", URL, {"image": "x"}))[0] == 201
+        await room.register("code")
+        status, answer, _ = await room.ask("PATCH", "/functions/code", {"image": "y"})
+        assert (status, answer["error"]["code"]) == (400, "bad_request")
+        assert "it is code" in answer["error"]["message"]
+        for empty in ("", None):
+            assert (await room.ask("PATCH", "/functions/run", {"image": empty}))[0] == 400
         for patch, named in (
             ({"entry": "a.b"}, "entry"), ({"run": "x"}, "run"), ({"minWarm": 2}, "minWarm"),
         ):  # fmt: skip
@@ -67,10 +77,62 @@ async def test_settings_of_code_are_refused_and_named() -> None:
             assert "image" in answer["error"]["message"]
 
 
+async def test_an_image_that_serves_has_settings_of_its_own() -> None:
+    async with open_room() as room:
+        for alone in ({"concurrency": 2}, {"port": 80}, {"maxWarm": 1}):
+            status, answer, _ = await room.ask("POST", URL, {"image": "x", **alone})
+            assert status == 400
+            assert next(iter(alone)) in answer["error"]["message"]
+            assert '"contract": "http"' in answer["error"]["hint"]
+        body = {"image": "x", "contract": "http", "concurrency": 8, "port": 80, "minWarm": 1}
+        status, made, _ = await room.ask("POST", URL, body)
+        assert (status, made["contract"], made["concurrency"], made["port"]) == (
+            201, "http", 8, 80,
+        )  # fmt: skip
+        for wrong in (
+            {"maxConcurrency": 1 << 70},
+            {"concurrency": 0},
+            {"concurrency": 501},
+            {"port": 65536},
+        ):
+            assert (await room.ask("POST", URL, {**body, **wrong}))[0] == 400
+        status, changed, _ = await room.ask("PATCH", "/functions/run", {"port": None})
+        assert (status, changed["port"], changed["concurrency"]) == (200, 8080, 8)
+        # What no program can be given, a server can be sent.
+        worker = await room.worker(sandbox="docker")
+        call = {"funcName": "run", "params": ["a\0b"]}
+        assert (await room.ask("POST", "/invokeFunction", call))[0] == 202
+        del worker
+        # And as a program again it has none of these.
+        assert (await room.ask("POST", URL, {"image": "x"}))[1]["concurrency"] == 1
+
+
+async def test_code_serves_where_its_runtime_says_so() -> None:
+    async with open_room() as room:
+        await room.register("code")
+        path = "/functions/code"
+        status, answer, _ = await room.ask("PATCH", path, {"concurrency": 2})
+        assert (status, answer["error"]["code"]) == (400, "bad_request")
+        assert "its contract is agent" in answer["error"]["message"]
+        runtime = (await room.ask("GET", "/functions/code"))[1]["runtimeName"]
+        body = {"name": runtime, "image": "py", "path": "/ws", "contract": "http"}
+        assert (await room.ask("POST", "/registerRuntime", body))[0] == 200
+        assert (await room.ask("PATCH", path, {"concurrency": 2}))[0] == 200
+        for name, value in (("entry", "a.b"), ("isolation", "fork")):
+            status, answer, _ = await room.ask("PATCH", path, {name: value})
+            assert (status, name in answer["error"]["message"]) == (400, True), answer
+        # Only containers serve.
+        worker = await room.worker()
+        call = {"funcName": "code", "params": {}}
+        status, answer, _ = await room.ask("POST", "/invokeFunction", call)
+        assert (status, answer["error"]["code"]) == (503, "no_worker")
+        del worker
+
+
 async def test_params_that_no_program_can_be_given_are_refused() -> None:
     async with open_room() as room:
         await room.ask("POST", URL, {"image": "x"})
-        worker = await room.worker()
+        worker = await room.worker(sandbox="docker")
         for params in ('"', ["a\0b"], ["x" * (128 << 10)]):
             body = {"funcName": "run", "params": params}
             status, answer, _ = await room.ask("POST", "/invokeFunction", body)

@@ -20,6 +20,7 @@ from api.asked import Route
 from api.bodies import FunctionSettings, InvokeFunction, RegisterRuntime
 from api.guard import STATUS
 from api.routes import PATHS, ROUTES
+from api.web_batch import BatchRoutes
 from api.web_calls import CallRoutes
 from api.web_catalogue import CatalogueRoutes
 from api.web_docs import DocsRoutes
@@ -44,7 +45,7 @@ def test_every_endpoint_has_an_example_on_the_page() -> None:
     for example in examples:
         path = urlsplit("//" + re.findall(r"localhost:3000[^\s']*", example)[-1]).path
         said = re.search(r"-X (\w+)", example)
-        is_post = re.search(r"--json|-F ", example)
+        is_post = re.search(r"--json|-F |--data-binary", example)
         method = said[1] if said else "POST" if is_post else "GET"
         shown |= {
             f"{method} {route.path}"
@@ -96,7 +97,7 @@ def test_every_handler_is_in_the_table() -> None:
     """A handler that no route names would be served by nobody, and tested by nobody."""
     handlers = {
         name
-        for kind in (CallRoutes, CatalogueRoutes, PlatformRoutes, DocsRoutes)
+        for kind in (CallRoutes, BatchRoutes, CatalogueRoutes, PlatformRoutes, DocsRoutes)
         for name in vars(kind)
         if not name.startswith("_")
     }

@@ -14,10 +14,12 @@ from api.agenda import Agenda
 from api.assembly import Assembly
 from api.backlog import Backlog
 from api.catalogue import Catalogue
+from api.drain import AGAIN_S, MAX_S, Drain
 from api.keyed import key_of
 from api.leases import Leases
 from api.ledger import Ledger, Way
 from api.listing import merge
+from api.live import Live
 from api.moments import iso, wall_ms
 from api.outbox import Outbox
 from api.policy import Offer, warm_first
@@ -110,6 +112,7 @@ def test_the_backlog_is_fair_bounded_and_forgets_cheaply() -> None:
     for num in (1, 2, 3):
         backlog.push("a", num, 10)
     backlog.push("b", 4, 10)
+    assert not backlog.has_room(1, stays=True)
     assert not backlog.has_room(1)
     assert list(backlog.turns()) == ["a", "b"]
     backlog.served("a")
@@ -117,7 +120,8 @@ def test_the_backlog_is_fair_bounded_and_forgets_cheaply() -> None:
     backlog.remove("a", 2)
     backlog.remove("a", 2)
     backlog.remove("c", 9)
-    assert (len(backlog), backlog.has_room(70), backlog.has_room(71)) == (3, True, False)
+    stays = [backlog.has_room(size, stays=True) for size in (70, 71)]
+    assert (len(backlog), stays, backlog.has_room(71)) == (3, [True, False], True)
     backlog.push("a", 2, 10, front=True)
     assert backlog.head("a") == 2
     backlog.remove("b", 4)
@@ -263,9 +267,12 @@ def test_memory_is_laid_over_a_stored_page(
     expected: list[int],
     after: int | None,
 ) -> None:
-    page = merge(query, CallsListed(calls=tuple(map(call, stored)), more=more),
-                 map(call, living))  # fmt: skip
-    assert [c.call_num for c in page.calls] == expected
+    lives = [live(num) for num in living]
+    for each in lives:
+        each.status = Status.DONE
+    page = merge(query, CallsListed(calls=tuple(map(call, stored)), more=more), lives)
+    numbers = [each.num if isinstance(each, Live) else each.call_num for each in page.calls]
+    assert numbers == expected
     assert page.next == after
 
 
@@ -330,6 +337,7 @@ def test_what_follows_from_a_return_and_from_a_death() -> None:
     one.faults = 3
     ended = fates.of_return(one, Fault.NODE, WHY)
     assert isinstance(ended, fates.End)
+    assert ended.reason is not None
     assert ended.reason.code == "no_sandbox"
     assert fates.of_return(one, Fault.FUNCTION, WHY) == fates.End(Status.FAILED, WHY)
     assert fates.of_death(one, WHY) == fates.End(Status.LOST, WHY)
@@ -494,4 +502,21 @@ def test_entry_and_run_replace_each_other() -> None:
 def test_every_setting_can_be_patched() -> None:
     settings = {field.encode_name for field in msgspec.structs.fields(bodies.FunctionSettings)}
     patch = {field.encode_name for field in msgspec.structs.fields(bodies.FunctionPatch)}
-    assert settings == patch
+    assert settings | {"image"} == patch
+
+
+def test_who_finds_the_queue_full_is_told_when_a_tenth_of_it_will_have_gone() -> None:
+    drain = Drain()
+    assert drain.is_due(0.0)
+    assert drain.retry_after_s(100) == AGAIN_S
+    for second in range(30):
+        assert drain.is_due(float(second))
+        drain.saw(50 * second, float(second))
+        assert not drain.is_due(second + 0.5)
+    assert drain.rate == 50
+    assert drain.retry_after_s(10_000) == 20
+    assert drain.retry_after_s(1_000_000) == MAX_S
+    assert drain.retry_after_s(3) == 1
+    for second in range(30, 45):
+        drain.saw(1450, float(second))
+    assert drain.retry_after_s(100) == AGAIN_S

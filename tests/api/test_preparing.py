@@ -106,6 +106,12 @@ async def test_a_failed_install_changes_nothing_and_leaves_nothing() -> None:
         assert body["error"]["message"] == FAILED.message
         assert "--ca-bundle" in body["error"]["hint"]
         assert packages(room) == before
+        lacking = begin(room)
+        absent = Reason(code="image_unavailable", message="the engine has no image 'x'")
+        answer(worker, await asked(worker), Fault.FUNCTION, reason=absent)
+        status, body, _ = await lacking
+        assert (status, body["error"]["message"]) == (400, absent.message)
+        assert "the runtime's image" in body["error"]["hint"]
         # The same package as the function has: that one stays.
         again = begin(room)
         answer(worker, await asked(worker), Fault.FUNCTION, reason=FAILED)

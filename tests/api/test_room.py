@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 
 from tests.api.room import open_room
@@ -228,6 +229,27 @@ async def test_the_db_node_restarts_alone() -> None:
         await worker.next(Recorded)
         _, refused, _ = await room.ask("GET", f"/call/{before['callNum'] + 1}?wait=10")
         assert refused["status"] == "CANCELLED"
+
+
+async def test_what_was_given_up_is_not_accepted_although_it_is_stored_in_the_end() -> None:
+    async with open_room() as room:
+        await room.register()
+        await room.worker()
+        _, before = await room.invoke()
+        assert room.db is not None
+        os.kill(room.db.pid, signal.SIGSTOP)
+        try:
+            asking = asyncio.ensure_future(room.invoke())
+            path = f"/call/{before['callNum'] + 1}"
+
+            async def is_given_up() -> bool:
+                return bool((await room.ask("GET", path))[1].get("status") == "CANCELLED")
+
+            await soon(is_given_up)
+        finally:
+            os.kill(room.db.pid, signal.SIGCONT)
+        status, answer = await asking
+        assert (status, answer["error"]["code"]) == (503, "store_unavailable")
 
 
 async def test_a_lost_worker() -> None:

@@ -11,6 +11,8 @@ import pytest
 from cli.near import ELSEWHERE
 from skep import Client, NotReachable, SkepError
 from tests.cli.scripted import Script, run
+from wire.process import release
+from wire.releases import PROTOCOL
 
 DONE = {"funcName": "f", "params": {}, "callNum": 7, "status": "DONE", "result": "[1]",
         "reason": None}  # fmt: skip
@@ -115,6 +117,28 @@ def test_a_token_travels_as_bearer(server: Script) -> None:
     server.answers += [(200, [])]
     run("worker", "list", SKEP_URL=server.url, SKEP_TOKEN="secret")
     assert server.asked[0][2]["Authorization"] == "Bearer secret"
+
+
+def test_version_shows_every_process_and_why_one_is_refused(server: Script) -> None:
+    own = {"release": "2.0", "protocol": 1}
+    api = {"process": "api", "name": "api", **own, "state": "up", "reason": ""}
+    dbnode = {"process": "dbnode", "name": "dbnode", "release": "", "protocol": 0,
+              "state": "silent", "reason": "it does not answer"}  # fmt: skip
+    worker = {"process": "worker", "name": "node2", "release": "3.0", "protocol": 2,
+              "state": "refused", "reason": "it speaks 2"}  # fmt: skip
+    answer = {**own, "processes": [api, dbnode, worker]}
+    server.answers += [(200, answer), (200, answer)]
+    shown = run("version", "--url", server.url)
+    assert shown.stderr == f"skep {release()}, protocol version {PROTOCOL}\n"
+    assert [line.split("\t") for line in shown.stdout.splitlines()] == [
+        ["PROCESS", "NAME", "RELEASE", "PROTOCOL", "STATE", "REASON"],
+        ["api", "api", "2.0", "1", "up", ""],
+        ["dbnode", "dbnode", "?", "?", "silent", "it does not answer"],
+        ["worker", "node2", "3.0", "2", "refused", "it speaks 2"],
+    ]
+    shown = run("version", "--url", server.url, "--json")
+    client = {"release": release(), "protocol": PROTOCOL}
+    assert (shown.stderr, json.loads(shown.stdout)) == ("", {"client": client, **answer})
 
 
 def test_logs_show_and_cancel(server: Script) -> None:

@@ -36,6 +36,9 @@ class Play:
         self.first.append((child, first))
         return [sys.executable, str(CHILD), self.roles[child], child, str(self.trace)]
 
+    def environment(self, child: str) -> Mapping[str, str]:
+        return {"CHILD": child}
+
     def note(self, child: str, facts: Mapping[str, Any]) -> None:
         self.facts[child] = facts
 
@@ -176,18 +179,19 @@ async def test_what_a_killed_child_leaves_behind_is_gone_too(tmp_path: Path, rol
     assert children() == before
 
 
-async def test_warnings_of_children_reach_the_user(
+async def test_warnings_of_children_reach_the_user_while_they_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     play = Play(tmp_path / "trace", {"db": "good"})
     folder = Folder(tmp_path / "data")
     hive = hive_of(play, folder)
     hive.begin()
+    await soon(lambda: "WARNING db: a word to the user" in capsys.readouterr().err)
     await soon(hive.is_up.is_set)
+    assert hive.pids().keys() == {"db"}
     hive.ask_to_stop()
     await hive.finish()
     folder.release()
-    assert "WARNING db: a word to the user" in capsys.readouterr().err
 
 
 PARENT = """

@@ -67,6 +67,24 @@ def test_a_base_that_nobody_has_is_named_with_a_hint(folder: Path) -> None:
     assert "--build-arg BASE=IMAGE" in e.value.hint
 
 
+@pytest.mark.docker
+def test_a_base_that_can_neither_be_pulled_nor_made_says_so(
+    folder: Path, server: Script, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine.require()
+    server.answers += [(200, {"status": "ok"})]
+    base = ("--build-arg", "BASE=debian:nosuchsuite-slim")
+    away = {"SKEP_BASE_MIRROR": "http://127.0.0.1:9/debian", "SKEP_URL": server.url}
+    result = run("runtime", "build", str(runtime(folder)), *base, **away)
+    assert result.exit_code != 0
+    assert "pulling debian:nosuchsuite-slim" in result.stderr
+    assert "it is made from Debian packages" in result.stderr
+    assert "the base image 'debian:nosuchsuite-slim' was not made" in result.stderr
+    assert "SKEP_BASE_MIRROR" in result.stderr
+    assert "http://127.0.0.1:9/debian has no suite nosuchsuite" in capfd.readouterr().err
+    assert len(server.asked) == 1
+
+
 def test_a_dockerfile_without_a_base_of_ours_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     known = Engine()

@@ -107,7 +107,8 @@ def test_a_mistyped_name_is_answered_with_those_like_it(hive: Up) -> None:
     [
         ("call", "list"), ("function", "list"), ("function", "list", "-l"),
         ("function", "revisions", "dice"), ("runtime", "list", "--long"), ("worker", "list"),
-        ("top",), ("doctor",), ("function", "show", "dice"), ("call", "explain", "1"),
+        ("top",), ("doctor",), ("version",), ("function", "show", "dice"),
+        ("call", "explain", "1"),
     ],
 )  # fmt: skip
 def test_no_escape_codes_in_a_pipe_and_json_everywhere(

@@ -77,6 +77,9 @@ def test_a_function_is_changed_by_what_is_named_and_set_back_by_unset(server: Sc
     method, path, _, body = server.asked[1]
     assert (method, path) == ("PATCH", "/functions/f?prepare=true")
     assert json.loads(body) == {"env": {"A": "1", "B": "2"}, "cpu": 0.5, "maxWait": None}
+    server.answers += [(200, changed)]
+    assert run("function", "update", "f", "--image", "a:2", "--url", server.url).exit_code == 0
+    assert json.loads(server.asked[2][3]) == {"image": "a:2"}
     nothing = run("function", "update", "f", "--url", server.url)
     assert (nothing.exit_code, "change what?" in nothing.stderr) == (2, True)
     both = run("function", "update", "f", "--timeout", "3", "--unset", "timeout")

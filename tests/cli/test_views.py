@@ -79,13 +79,13 @@ def test_numbers_and_times_in_words(said: str, expected: str) -> None:
     assert said == expected
 
 
-def snapshot(workers: int = 2, calls: int = 30, **changed: Any) -> Snapshot:
+def snapshot(count: int = 2, calls: int = 30, **changed: Any) -> Snapshot:
     worker = {"state": "up", "running": 3, "slots": 4, "warm": {"a": 2}, "lastSeen": AT,
               "sandbox": "process"}  # fmt: skip
     queue = {"functionName": "dice", "revision": 1, "queued": 5, "running": 3}
     return Snapshot(**{
         "url": "http://h:3000", "at": NOW, "queues": [queue],
-        "workers": [{**worker, "name": f"node{n}"} for n in range(workers)],
+        "workers": [{**worker, "name": f"node{n}"} for n in range(count)],
         "running": [{**CALL, "callNum": n, "status": "RUNNING"} for n in range(calls)],
         "ended": [{**CALL, "callNum": n} for n in range(calls)], "rate": 4.2, **changed,
     })  # fmt: skip
@@ -101,6 +101,19 @@ def test_the_screen_of_top_fits_its_terminal(
     assert len(drawn) == height
     assert all(breadth(text(line)) <= width for line in drawn)
     assert text(drawn[-1]) == "q quits"
+
+
+def test_top_shows_silence_and_what_a_node_withholds_and_why() -> None:
+    (node,) = snapshot(1, 0).workers
+    said = {"silent": True, "free": 1, "withheld": "no sandbox could be made here once"}
+    for width, shown in ((120, ("silent", said["withheld"])), (40, ("silent",))):
+        screen = "\n".join(
+            map(text, frame(snapshot(0, 0, workers=[{**node, **said}]), NOW, width))
+        )
+        assert all(str(word) in screen for word in shown)
+    gone = {**node, **said, "state": "gone"}
+    screen = "\n".join(map(text, frame(snapshot(0, 0, workers=[gone]), NOW, 120)))
+    assert "silent" not in screen
 
 
 @pytest.mark.parametrize("width", [80, 200])

@@ -5,29 +5,26 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import threading
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zmq
 
-from tests.conftest import eventually
-from tests.dbnode.running import Asker, Refused, asker, end, plain_record, running, start
+from tests.dbnode.conftest import NewStore
+from tests.dbnode.running import Asker, Refused, end, plain_record, running, start
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("store", ["memory:", "tinydb:here"])
-def test_every_msg_type(tmp_path: Path, store: str, packed: bool) -> None:
-    with running(tmp_path, "--store", store) as db:
+@pytest.mark.parametrize("kind", ["memory", "tinydb", "sqlite", "postgresql"])
+def test_every_msg_type(tmp_path: Path, new_store: NewStore, kind: str, packed: bool) -> None:
+    with running(tmp_path, "--store", new_store(kind)) as db:
 
         def ask(msg_type: str, **content: Any) -> Any:
             return db.ask(msg_type, packed=packed, **content)
 
         pong = ask("ping")
-        assert pong["store"] == store.partition(":")[0]
+        assert pong["store"] == kind
         epoch = ask("openApi", api="api")["epoch"]
         runtime = {"name": "py", "image": "python:3", "path": "/code"}
         function = {"functionName": "dice", "runtimeName": "py", "env": {"A": "1"}}
@@ -119,82 +116,21 @@ def test_a_pipelining_dealer_gets_its_answers_in_order(tmp_path: Path) -> None:
         end(process)
 
 
-class Writer(threading.Thread):
-    """Writes records one after another and notes what was acknowledged, until cut off."""
-
-    def __init__(self, endpoint: str, first: int, epoch: int) -> None:
-        super().__init__(name=f"writer-{first}")
-        self._endpoint = endpoint
-        self._first = first
-        self._epoch = epoch
-        self._cut = threading.Event()
-        self.acked: dict[int, int] = {}
-
-    def run(self) -> None:
-        with asker(self._endpoint) as db:
-            db.socket.setsockopt(zmq.RCVTIMEO, 20)
-            for num in range(self._first, self._first + 10_000):
-                for rev, fields in ((1, {}), (2, {"status": "DONE", "result": "x" * 2000})):
-                    record = plain_record(num, rev, self._epoch, **fields)
-                    content = {"api": "api", "epoch": self._epoch, "records": [record]}
-                    asked = {"msgType": "writeCalls", "content": content}
-                    db.socket.send(json.dumps(asked).encode())
-                    if not self._answered(db):
-                        return
-                    self.acked[num] = rev
-
-    def _answered(self, db: Asker) -> bool:
-        while not self._cut.is_set():
-            try:
-                return bool(json.loads(db.socket.recv())["ok"])
-            except zmq.Again:
-                continue
-        return False
-
-    def cut(self) -> None:
-        self._cut.set()
-        self.join()
-
-
-def enough(writers: list[Writer], count: int) -> bool:
-    return sum(len(writer.acked) for writer in writers) > count
-
-
-def test_killed_in_heavy_writes_again_and_again(tmp_path: Path) -> None:
-    acked: dict[int, int] = {}
-    for life in range(1, 6):
-        process, endpoint = start(tmp_path)
-        with asker(endpoint) as db:
-            epoch = db.ask("openApi", api="api")["epoch"]
-            for num, rev in acked.items():
-                assert db.ask("getCall", callNum=num)["record"]["rev"] >= rev
-        assert epoch == life
-        firsts = [life * 100_000 + index * 10_000 + 1 for index in range(3)]
-        writers = [Writer(endpoint, first, epoch) for first in firsts]
-        for writer in writers:
-            writer.start()
-        try:
-            eventually(partial(enough, writers, 40 * life))
-            process.send_signal(signal.SIGKILL)
-        finally:
-            for writer in writers:
-                writer.cut()
-            process.communicate()
-        for writer in writers:
-            acked |= writer.acked
-    with running(tmp_path) as db:
-        for num, rev in acked.items():
-            call = db.ask("getCall", callNum=num)["record"]["call"]
-            assert (call["status"] == "DONE") >= (rev == 2)
-            assert call["result"] in ("", "x" * 2000)
-
-
-def test_one_process_to_a_store(tmp_path: Path) -> None:
-    with running(tmp_path, "--data", "d") as db:
+@pytest.mark.parametrize("kind", ["tinydb", "sqlite", "postgresql"])
+def test_one_process_to_a_store(tmp_path: Path, new_store: NewStore, kind: str) -> None:
+    store = ("--store", new_store(kind))
+    with running(tmp_path, *store) as db:
         db.ask("openApi", api="api")
-        with pytest.raises(RuntimeError, match=r"in use by another process\n.*choose another"):
-            start(tmp_path, "--store", "tinydb:d/db")
+        with pytest.raises(RuntimeError, match=r"in use by another .*\n.*stop the other"):
+            start(tmp_path, *store)
         assert db.ask("ping")
+
+
+def test_the_kind_alone_is_a_store_in_the_data_folder(tmp_path: Path) -> None:
+    for kind, made in (("sqlite", "d/skep.sqlite"), ("tinydb", "d/db/catalogue.json")):
+        with running(tmp_path, "--data", "d", "--store", kind) as db:
+            assert db.ask("ping")["store"] == kind
+        assert (tmp_path / made).stat().st_mode & 0o077 == 0
 
 
 def test_fresh_forgets_and_leaves_strangers_files(tmp_path: Path) -> None:
@@ -217,7 +153,16 @@ def test_fresh_forgets_and_leaves_strangers_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--store", "sqlite:x"], r"no store 'sqlite:x'\n.*tinydb:FOLDER"),
+        (["--store", "paper:x"], r"no store 'paper' of that form\n.*tinydb:FOLDER"),
+        (["--store", "sqlite:x"], r"no store 'sqlite' of that form\n.*sqlite:///FILE"),
+        (["--store", "sqlite:///:memory:"], r"no store 'sqlite' of that form"),
+        (["--store", "sqlite:////proc/nowhere/db"], "cannot use /proc/nowhere"),
+        (["--store", "mysql://me:secret@host/db"], r"no store 'mysql' of that form"),
+        (["--store", "postgresql://me:secret@host:nine/db"], "URL cannot be read"),
+        (
+            ["--store", "postgresql://me:secret@127.0.0.1:1/db"],
+            r"postgresql://me:\*\*\*@127.0.0.1:1/db does not answer: .*\n.*the server runs",
+        ),
         (["--store", "tinydb:/proc/nowhere"], "cannot use /proc/nowhere"),
         (["--store", "memory:", "--bind", "tcp://127.0.0.1:x"], "no address to listen on"),
         (["--store", "memory:", "--bind", "ipc://" + "x" * 120], "longer than 107"),
@@ -228,6 +173,7 @@ def test_what_cannot_be_is_said_clearly(tmp_path: Path, options: list[str], says
     with pytest.raises(RuntimeError, match=says) as caught:
         start(tmp_path, *options)
     assert "Traceback" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_damaged_store_is_named(tmp_path: Path) -> None:

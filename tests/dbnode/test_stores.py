@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
 from dbnode.desk import Desk
 from dbnode.memory import MemoryStore
+from dbnode.retention import Retention
 from dbnode.seals import Layout
+from dbnode.sql import Database, postgresql_database, sqlite_database
+from dbnode.sqlstore import SqlStore
 from dbnode.store import Store
 from dbnode.testing import ForgetfulDisk, Kept
 from dbnode.tinystore import TinyStore
 from tests.dbnode.samples import record
+from tests.postgres import Server
 from wire import errors, records
 from wire.models import CallRecord, Logs, Model, Status
 
+NOW_MS = 1_800_000_000_000
 NUMBERS = st.integers(1, 13)
 STATUSES = st.sampled_from(list(Status))
 SIZES = st.sampled_from([0, 3, 1500])
@@ -116,6 +124,16 @@ class Stores(RuleBasedStateMachine):
     def tidy(self) -> None:
         self.desk.tidy()
 
+    @rule(keep=st.integers(0, 13))
+    def expire(self, keep: int) -> None:
+        """The oldest that have ended go, until no more are left than are kept."""
+        keeping = Desk(self.desk._store, "test", Retention(keep_calls=keep))
+        assert not keeping.expire(NOW_MS)
+        ended = [n for n, one in sorted(self.model.items()) if one.call.status.is_terminal]
+        for num in ended[: max(len(self.model) - keep, 0)]:
+            del self.model[num]
+        keeping.tidy()
+
     @rule(num=NUMBERS)
     def get(self, num: int) -> None:
         (answer,) = self.desk.answer([records.GetCall(call_num=num)])
@@ -201,11 +219,72 @@ class TinyStores(Stores):
         assert isinstance(answer, errors.StoreUnavailable)
 
 
+class SqlStores(Stores):
+    """Both databases; a restart connects anew, and reads what there is."""
+
+    store: SqlStore
+
+    def database(self) -> Database:
+        raise NotImplementedError
+
+    def open(self) -> Store:
+        self.store = SqlStore(self.database(), fresh=True)
+        return self.store
+
+    @rule()
+    def restart(self) -> None:
+        self.store.close()
+        self.store = SqlStore(self.database())
+        self.desk = Desk(self.store, "test")
+
+    @rule()
+    def lost(self) -> None:
+        """A connection that was lost is made anew for the next batch."""
+        self.store._database.close()
+
+    def teardown(self) -> None:
+        self.store.close()
+
+
+class SqliteStores(SqlStores):
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        super().__init__()
+
+    def database(self) -> Database:
+        return sqlite_database(Path(self.folder.name, "db"))
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.folder.cleanup()
+
+
+class PostgresqlStores(SqlStores):
+    url: ClassVar[str]
+
+    def database(self) -> Database:
+        return postgresql_database(self.url)
+
+
 SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestMemory = MemoryStores.TestCase
 TestMemory.settings = SETTINGS
 TestTiny = TinyStores.TestCase
 TestTiny.settings = SETTINGS
+#: Each step of these waits for a disk or a server.
+FEW = settings(max_examples=10, stateful_step_count=40, deadline=None)
+TestSqlite = SqliteStores.TestCase
+TestSqlite.settings = FEW
+TestPostgresql = PostgresqlStores.TestCase
+TestPostgresql.settings = FEW
+
+
+@pytest.fixture(scope="class", autouse=True)
+def postgresql(request: pytest.FixtureRequest) -> None:
+    """Give the machine of PostgreSQL a database."""
+    if request.cls is TestPostgresql:
+        server: Server = request.getfixturevalue("shared_server")
+        PostgresqlStores.url = server.url(server.database())
 
 
 def test_a_start_reads_open_pages_and_the_index_alone() -> None:

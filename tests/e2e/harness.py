@@ -20,7 +20,7 @@ from tests.conftest import children, eventually
 ROOT = Path(__file__).resolve().parents[2]
 DICE = ROOT / "runtimes" / "python" / "dice" / "python.tar.gz"
 RUNTIME = json.loads((ROOT / "runtimes" / "python" / "runtime.json").read_text())
-READY_S = 40.0
+READY_S = 90.0
 
 
 def environment() -> dict[str, str]:
@@ -48,11 +48,13 @@ def skep(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 class Up:
     """A running ``skep up``."""
 
-    def __init__(self, data: Path, *options: str, port: int = 0) -> None:
+    def __init__(
+        self, data: Path, *options: str, port: int = 0, program: Sequence[str] = ("cli", "up")
+    ) -> None:
         self.data = data
         self.output = data.parent / f"{data.name[:40]}.up"
         read, write = os.pipe()
-        command = [sys.executable, "-P", "-m", "cli", "up", "--data", str(data)]
+        command = [sys.executable, "-P", "-m", *program, "--data", str(data)]
         command += ["--port", str(port), "--ready-fd", str(write), *options]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
@@ -112,9 +114,11 @@ class Up:
 
 
 @contextmanager
-def up(data: Path, *options: str, port: int = 0) -> Iterator[Up]:
-    """Run ``skep up`` within the block."""
-    running = Up(data, *options, port=port)
+def up(
+    data: Path, *options: str, port: int = 0, program: Sequence[str] = ("cli", "up")
+) -> Iterator[Up]:
+    """Run ``skep up``, or a program that is like it, within the block."""
+    running = Up(data, *options, port=port, program=program)
     try:
         yield running.wait_ready()
     finally:

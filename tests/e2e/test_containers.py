@@ -86,18 +86,62 @@ def test_nothing_runs_on_and_nothing_stays_when_all_is_killed(tmp_path: Path) ->
     assert_gone(data, before)
 
 
-def test_two_installations_on_one_engine_do_not_touch_each_other(tmp_path: Path) -> None:
+def test_two_installations_and_two_workers_do_not_touch_each_others_containers(
+    tmp_path: Path,
+) -> None:
     options = ("--sandbox", "docker")
-    with up(tmp_path / "one", *options) as one, one.client() as client:
-        register(client, engine.PYTHON_IMAGE)
-        assert client.submit_call("dice", {"roll": "1d6"}, wait=120)["status"] == "DONE"
-        kept = engine.containers(installation(tmp_path / "one"))
+    with up(tmp_path / "one", *options, "--workers", "2") as one, one.client() as client:
+        mine = installation(one.data)
+        # The last node that got one is the last that gets another.
+        register(client, engine.PYTHON_IMAGE, policy="round-robin")
+        for _ in range(2):
+            assert client.submit_call("dice", {"roll": "1d6"}, wait=120)["status"] == "DONE"
+        first, second = (of_node(one, f"node{n}") for n in (1, 2))
+        assert len(first) == len(second) == 1
         with up(tmp_path / "two", *options) as two:
-            assert installation(tmp_path / "one") != installation(tmp_path / "two")
+            # Sweeps at a start, after a death, and at an end; and a container of its own.
+            assert installation(two.data) != mine
+            with two.client() as other:
+                register(other, engine.PYTHON_IMAGE)
+                assert other.submit_call("dice", {"roll": "1d6"}, wait=120)["status"] == "DONE"
+                theirs = engine.containers(installation(two.data))
+                assert len(theirs) == 1
+                killed(two)
             assert two.end() == 0
-        assert engine.containers(installation(tmp_path / "one")) == kept
-        warm = client.submit_call("dice", {"roll": "1d6"}, wait=60)
-        assert (warm["status"], warm["start"]) == ("DONE", "warm")
+        eventually(lambda: not engine.containers(installation(two.data)))
+        assert (of_node(one, "node1"), of_node(one, "node2")) == (first, second)
+        # One worker dies and begins anew: the other's serves on.
+        victim = killed(one)
+        gone, kept = (first, second) if victim == "node1" else (second, first)
+        eventually(lambda: not of_node(one, victim))
+        assert engine.containers(mine) == kept
+        left = engine.docker("ps", "--all", "--quiet", "--no-trunc").split()
+        assert not set(gone) & set(left)
+        assert one.end() == 0
+    assert engine.containers(mine) == []
+
+
+def of_node(hive: Up, name: str) -> list[str]:
+    """Return the containers of one worker."""
+    node = (hive.data / "nodes" / name / "id").read_text()
+    return engine.containers(installation(hive.data), f"skep.node={node}")
+
+
+def killed(hive: Up) -> str:
+    """Kill one worker and wait for its next life; return its node."""
+    victim = hive.child("worker")
+    with hive.client() as client:
+        node = next(one["name"] for one in client.workers() if one["pid"] == victim)
+        os.kill(victim, signal.SIGKILL)
+
+        def is_back() -> bool:
+            lives = {
+                one["name"]: one["pid"] for one in client.workers() if one["state"] == "up"
+            }
+            return lives.get(node, victim) != victim
+
+        eventually(is_back, what=f"{node} again")
+    return str(node)
 
 
 def test_dependencies_are_installed_again_when_the_image_is_another(tmp_path: Path) -> None:

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.conftest import children, soon
 from tests.e2e.test_alone import FREE, process
 from tests.worker.scripted import package
 from tests.worker.test_node import is_miniworker
+
+#: Each kill waits for calls to end, on whatever machine there is.
+pytestmark = pytest.mark.timeout(240)
 
 SLOTS = 3
 CLIENTS = 16
@@ -74,7 +78,7 @@ async def kill_some(worker: int, calls: list[dict[str, Any]]) -> None:
     """Kill a miniworker each time that so many calls more have ended."""
     for kill in range(1, KILLS + 1):
         ended = kill * CLIENTS * CALLS // (KILLS + 2)
-        await soon(partial(has, calls, ended), what=f"{ended} calls have ended")
+        await soon(partial(has, calls, ended), 60, what=f"{ended} calls have ended")
         living = await soon(lambda: miniworkers(worker), what="there is a miniworker")
         os.kill(random.choice(living), signal.SIGKILL)
 

@@ -63,6 +63,26 @@ def test_what_was_stored_is_there_the_next_time_and_fresh_forgets(tmp_path: Path
         assert client.functions() == ["dice"], "a restarted child must not forget"
 
 
+def test_a_sqlite_store_is_kept_and_no_other_child_hears_of_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    file = tmp_path / "calls.sqlite"
+    for life in (1, 2):
+        with up(data, "--store", f"sqlite:///{file}") as hive, hive.client() as client:
+            if life == 1:
+                register_dice(client)
+            call = roll(client)
+            assert call["status"] == "DONE"
+            assert len(client.calls()) == life
+            for pid in children():
+                process = Path("/proc", str(pid))
+                environment = (process / "environ").read_bytes()
+                is_dbnode = b"dbnode" in (process / "cmdline").read_bytes()
+                assert is_dbnode or b"calls.sqlite" not in environment
+            assert hive.end() == 0
+    assert not (data / "db").exists()
+    assert file.stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.parametrize("victim", ["dbnode", "api", "worker"])
 def test_any_child_may_be_killed(tmp_path: Path, victim: str) -> None:
     before = children()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.miniworker.engine_proxy import EngineProxy
 from tests.miniworker.rig import LEVELS, Rig, open_folder, probe
 
 #: The first test that needs it may have to make the image.
@@ -32,6 +34,12 @@ def rig(shared: Rig) -> Iterator[Rig]:
     yield shared
     shared.clear()
     shared.check()
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[EngineProxy]:
+    with EngineProxy(tmp_path / "engine.sock") as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

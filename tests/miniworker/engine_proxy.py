@@ -51,6 +51,11 @@ class EngineProxy:
             thread.join(5)
 
     @property
+    def address(self) -> str:
+        """Return where it listens, as DOCKER_HOST has it."""
+        return f"unix://{self.path}"
+
+    @property
     def connected(self) -> bool:
         """Return whether anybody has come."""
         return bool(self._sockets)

@@ -29,6 +29,10 @@ START_S = 60
 class PrivateEngine:
     """An engine in a folder; ``data`` may be a file system of its own."""
 
+    #: What it is started by, and what it is told of networks.
+    within: tuple[str, ...] = ("unshare", "--net")
+    network: tuple[str, ...] = ("--bridge=none", "--iptables=false")
+
     def __init__(self, folder: Path) -> None:
         if os.geteuid() != 0 or shutil.which("dockerd") is None:
             pytest.skip("an engine of its own needs root and dockerd")
@@ -54,8 +58,7 @@ class PrivateEngine:
             # One that was killed leaves containers; only an engine ends them.
             if self._process is None:
                 self.start()
-            if left := self.docker("ps", "--all", "--quiet").split():
-                self.docker("rm", "--force", *left)
+            eventually(self._is_empty, START_S, "containers removed")
         finally:
             self._end()
             self._clear()
@@ -66,11 +69,16 @@ class PrivateEngine:
         places += ["--pidfile", "pid", "--host", self.address]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--net", "dockerd", *(self._absolute(word) for word in places),
-                 "--bridge=none", "--iptables=false"],
+                [*self.within, "dockerd", *map(self._absolute, places), *self.network],
                 stdout=log, stderr=log,
             )  # fmt: skip
         eventually(self._answers, START_S, "a private engine")
+
+    @property
+    def pid(self) -> int:
+        """Return its process id: ``unshare`` and ``nsenter`` become what they start."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """Kill it, as the kernel would."""
@@ -86,6 +94,13 @@ class PrivateEngine:
         """Run the docker command on it."""
         return engine.docker("--host", self.address, *arguments)
 
+    def inside(self, *command: str) -> str:
+        """Run a command in its network namespace; return what it printed."""
+        assert self._process is not None
+        enter = ["nsenter", f"--net=/proc/{self._process.pid}/ns/net"]
+        ran = subprocess.run([*enter, *command], capture_output=True, text=True, check=True)
+        return ran.stdout
+
     def load(self, image: str) -> None:
         """Bring an image of the user's engine here."""
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
@@ -100,6 +115,14 @@ class PrivateEngine:
     def _absolute(self, word: str) -> str:
         known = ("config", "data", "exec", "pid")
         return str(self.folder / word) if word in known else word
+
+    def _is_empty(self) -> bool:
+        """Remove what containers there are; return whether there were none."""
+        left = self.docker("ps", "--all", "--quiet").split()
+        # Some may be on their way already, and are not there any more when their turn comes.
+        with contextlib.suppress(AssertionError):
+            self.docker("rm", "--force", *left)
+        return not left
 
     def _answers(self) -> bool:
         assert self._process is not None

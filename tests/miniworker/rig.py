@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -42,11 +44,15 @@ def start(
 
 
 def probe(folder: Path, level: str, env: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return what the probe says; skip the test if that level is not to be had."""
+    """Return what the probe says; skip the test if that level is not to be had.
+
+    ``container`` may be followed by a transport: ``container-stdio``.
+    """
     wish = ["--level", level]
-    if level == "container":
+    if level.startswith("container"):
         engine.python_image()
         wish = ["--driver", "docker", "--identity", json.dumps(engine.identity())]
+        wish += ["--transport", level.partition("-")[2] or "mounts"]
     process = start(
         *("probe", "--json", "--folder", str(folder), *wish),
         stdout=subprocess.PIPE,
@@ -131,10 +137,11 @@ class Rig:
         folder: str = "",
         driver: Driver = "process",
         env: dict[str, str] | None = None,
+        place: str = "/tmp",
     ) -> None:
         self.settings = settings or {}
         self.driver: Driver = driver
-        self.temporary = Path(tempfile.mkdtemp(prefix="skep-test-", dir="/tmp"))
+        self.temporary = Path(tempfile.mkdtemp(prefix="skep-test-", dir=place))
         self.temporary.chmod(0o755)
         #: What the processes call their folder; may be relative to their cwd.
         self.folder = folder
@@ -174,6 +181,16 @@ class Rig:
             self.router.close()
             self.context.term()
             shutil.rmtree(self.temporary)
+
+    @contextlib.contextmanager
+    def reaching(self, engine: str) -> Iterator[None]:
+        """Let miniworkers that are made meanwhile find the engine at this address."""
+        settings = self.settings
+        self.settings = settings | {"engine": engine}
+        try:
+            yield
+        finally:
+            self.settings = settings
 
     def spawn(self, driver: Driver | None = None) -> Mini:
         self.count += 1

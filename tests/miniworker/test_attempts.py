@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from miniworker import agent
 from miniworker.actions import Action, Destroy, Hand, KillAttempt, Tell
 from miniworker.attempts import HEARTBEAT_S, KILL_S, RELOAD_S, Attempts
+from miniworker.several import Several
 from wire import jobs
 from wire.errors import ProtocolError
 from wire.models import Fault, Reason, Status
@@ -271,7 +272,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attempts = Attempts("m1")
+        self.attempts: Attempts | Several = Attempts("m1")
         self.now = 0.0
         self.calls = 0
         self.answers: dict[int, int] = {}
@@ -348,3 +349,83 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
+
+
+class Beside(AnyOrder):
+    """The same where several run at once: none ever waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts = Several("m1")
+
+    @invariant()
+    def all_run(self) -> None:
+        assert self.closed or len(self.running) == self.calls
+
+
+TestBeside = Beside.TestCase
+
+
+def test_several_run_at_once_each_with_a_clock_of_its_own() -> None:
+    several = Several("m1")
+    assert [type(a) for a in several.job(job(1, 1000), b"", 0.0)] == [Hand]
+    assert several.head == job(1, 1000)
+    assert [
+        a.held.serial for a in several.job(job(2, 3000), b"", 0.5) if isinstance(a, Hand)
+    ] == [2]
+    assert [several.head] == [None]
+    assert several.wake_at() == pytest.approx(1.0)
+    assert KillAttempt(1) in several.tick(1.0)
+    ended = several.exited(agent.Exit(attempt=1, began=True), b"", 1.1)
+    assert statuses(ended) == [(1, Status.TIMEOUT)]
+    assert statuses(several.cancel(1, 1, CANCEL, 1.2)) == []
+    assert several.cancel(2, 1, CANCEL, 1.2) == [KillAttempt(2)]
+    # A result that was first wins.
+    assert statuses(several.result(ok(2), b"", 1.3)) == [(2, Status.DONE)]
+    assert several.is_idle
+
+
+def test_a_sandbox_takes_all_that_run_in_it_along_and_ends_once() -> None:
+    several = Several("m1", memory_mib=64)
+    for call in (1, 2, 3):
+        several.job(job(call), b"", 0.0)
+    actions = several.gone(None, True, 0.5)
+    assert statuses(actions) == [(call, Status.OOM) for call in (1, 2, 3)]
+    assert [type(m) for m in told(actions)].count(jobs.Broken) == 1
+    assert isinstance(told(actions)[-1], jobs.Broken)
+    assert not several.gone(None, True, 0.6)
+    assert not several.stop(0.6)
+    assert statuses(several.job(job(4), b"", 0.7)) == [(4, None)]
+
+
+def test_one_that_stops_without_calls_ends_its_sandbox() -> None:
+    assert Several("m1").stop(0.0) == [Destroy()]
+    several = Several("m1")
+    several.job(job(1), b"", 0.0)
+    actions = several.violated("no output", 0.1)
+    assert actions[0] == Destroy()
+    assert statuses(actions) == [(1, Status.FAILED)]
+
+
+def test_what_could_not_be_handed_over_of_several_is_an_end_of_that_one_alone() -> None:
+    several = Several("m1")
+    several.job(job(1), b"", 0.0)
+    several.job(job(2), b"", 0.0)
+    reason = Reason(code="x", message="y")
+    assert statuses(several.unstarted(Fault.FUNCTION, reason, 0.0)) == [(2, Status.FAILED)]
+    assert statuses(several.result(ok(1), b"", 0.1)) == [(1, Status.DONE)]
+    with pytest.raises(ProtocolError):
+        several.result(ok(1), b"", 0.2)
+
+
+def test_a_fault_of_the_node_gives_the_sandbox_of_several_up_and_is_the_one_told() -> None:
+    several = Several("m1")
+    several.job(job(1), b"", 0.0)
+    several.job(job(2), b"", 0.0)
+    reason = Reason(code="x", message="y")
+    actions = several.unstarted(Fault.NODE, reason, 0.1)
+    assert actions[0] == Destroy()
+    actions += several.gone(None, False, 0.1)
+    assert statuses(actions) == [(1, Status.LOST)]
+    broken = [message for message in told(actions) if isinstance(message, jobs.Broken)]
+    assert broken == [jobs.Broken(fault=Fault.NODE, reason=reason)]

@@ -255,35 +255,13 @@ def test_an_image_whose_agent_ends_at_once_shows_what_it_printed(rig: Rig) -> No
     assert "no such luck" in answer.reason.message
 
 
-def test_an_image_for_another_architecture_says_so(rig: Rig) -> None:
-    other = "arm64" if rig.settings["architecture"] != "arm64" else "amd64"
-    settings = rig.settings
-    rig.settings = settings | {"architecture": other}
-    try:
-        answer = broken(rig)
-    finally:
-        rig.settings = settings
-    assert (answer.fault, answer.reason.code) == (Fault.FUNCTION, "image_unavailable")
-    assert f"this engine runs {other}" in answer.reason.message
-
-
 # --- what can go wrong with the engine --------------------------------------------------------
-
-
-@pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[EngineProxy]:
-    with EngineProxy(tmp_path / "engine.sock") as proxy:
-        yield proxy
 
 
 def through(rig: Rig, proxy: EngineProxy) -> Mini:
     """Return a miniworker that reaches the engine through the proxy."""
-    settings = rig.settings
-    rig.settings = settings | {"engine": f"unix://{proxy.path}"}
-    try:
+    with rig.reaching(proxy.address):
         return rig.spawn()
-    finally:
-        rig.settings = settings
 
 
 def test_an_engine_that_is_away_is_the_nodes_fault(rig: Rig, proxy: EngineProxy) -> None:
@@ -350,18 +328,20 @@ def test_a_warm_sandbox_outlives_its_engines_absence(rig: Rig, proxy: EngineProx
     proxy.admit()
 
 
-def test_an_engine_with_another_file_system_is_not_used(tmp_path: Path) -> None:
+def test_an_engine_with_another_file_system_is_spoken_to_by_stdio(tmp_path: Path) -> None:
     """As one across the network, or in a virtual machine: here, as one outside a namespace."""
     engine.require()
     if os.geteuid() != 0:
         pytest.skip("only root can hide a folder from the engine")
     hide = f'mount -t tmpfs none {tmp_path} && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", hide, "sh", sys.executable, "-P", "-m"]
-    for driver, code, words in (
-        ("docker", 1, "keep --data in a folder"),
-        ("auto", 0, '"driver": "process"'),
+    for driver, transport, code, words in (
+        ("docker", "auto", 0, '"transport": "stdio"'),
+        ("docker", "mounts", 1, "keep --data in a folder"),
+        ("auto", "mounts", 0, '"driver": "process"'),
     ):
-        probing = ["miniworker", "probe", "--json", "--driver", driver, "--folder"]
+        probing = ["miniworker", "probe", "--json", "--driver", driver]
+        probing += ["--transport", transport, "--folder"]
         asked = subprocess.run(
             [*command, *probing, str(tmp_path / "node")],
             env=ENV,

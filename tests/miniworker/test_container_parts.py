@@ -9,29 +9,41 @@ from typing import Any
 import pytest
 
 from miniworker import cgroups, complaints, creation, passing, passwd
-from miniworker.layout import STAND_IN
 from miniworker.origins import NAME, Origins
 from miniworker.sandbox import Plan
 from miniworker.sharing import host_path
 from miniworker.sweeping import is_left
 from tests.miniworker.rig import spec
+from wire import inside
+from wire.inside import STAND_IN
 from wire.models import Fault
 
 MIB = 1 << 20
 
 
-def order(*, build: bool = False, network: str = "", **function: Any) -> creation.Order:
+def order(
+    *,
+    build: bool = False,
+    network: str = "",
+    ways: creation.Ways | None = None,
+    **function: Any,
+) -> creation.Order:
     return creation.Order(
         spec=spec(**function),
+        image="pythonruntime",
         build=build,
         program=creation.program(),
         network=network,
         user=(65532, 65533),
         volumes=("/data",),
         labels={"skep": "i"},
-        env=creation.environment("/ws", {"PATH": "/opt/bin:/bin", "LANG": "C"}),
-        shown=(("/host/bundles", creation.BUNDLES),),
-        writable=(("/host/bundle", "/ws"), ("/host/tmp", "/tmp")) if build else (),
+        env=inside.environment("/ws", {"PATH": "/opt/bin:/bin", "LANG": "C"}),
+        ways=ways
+        or creation.Ways(
+            socket="/skep/sock/agent.sock",
+            shown=(("/host/bundles", creation.BUNDLES),),
+            writable=(("/host/bundle", "/ws"), ("/host/tmp", "/tmp")) if build else (),
+        ),
     )
 
 
@@ -56,6 +68,21 @@ def test_a_container_has_the_least_that_a_call_needs() -> None:
     assert "PATH=/ws/.packages/bin:/opt/bin:/bin" in body["Env"]
 
 
+def test_by_stdio_a_sandbox_has_one_volume_of_its_own_and_nothing_of_the_host() -> None:
+    ways = creation.Ways(socket="-", attached=True)
+    body = creation.body(order(ways=ways, memory=100))
+    host = body["HostConfig"]
+    assert body["Entrypoint"][-1] == "-"
+    assert (body["OpenStdin"], body["StdinOnce"], body["Tty"]) == (True, True, False)
+    assert (host["ReadonlyRootfs"], host["LogConfig"]["Type"]) == (True, "none")
+    (mount,) = host["Mounts"]
+    assert (mount["Type"], mount["Target"], mount.get("Source")) == ("volume", "/skep", None)
+    assert (host["CapDrop"], body["NetworkDisabled"]) == (["ALL"], True)
+    host = creation.body(order(ways=ways, build=True, network="bridge"))["HostConfig"]
+    assert (host["ReadonlyRootfs"], host["Mounts"], host["CapDrop"]) == (False, [], ["ALL"])
+    assert set(host["Tmpfs"]) == {"/data"}
+
+
 def test_a_build_has_the_network_room_and_a_bundle_that_it_may_change() -> None:
     body = creation.body(order(build=True, network="bridge", memory=8))
     host = body["HostConfig"]
@@ -73,7 +100,7 @@ def test_an_interpreter_starts_in_whatever_memory_a_function_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "inside"),
+    ("path", "place"),
     [
         ("/ws", "/ws"),
         ("/ws/", "/ws"),
@@ -89,8 +116,8 @@ def test_an_interpreter_starts_in_whatever_memory_a_function_says() -> None:
         ("/x/../..", STAND_IN),
     ],
 )
-def test_a_path_that_would_break_the_image_is_stood_in_for(path: str, inside: str) -> None:
-    assert creation.path_inside(path) == inside
+def test_a_path_that_would_break_the_image_is_stood_in_for(path: str, place: str) -> None:
+    assert inside.path_inside(path) == place
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,14 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.bases import NoImage
+from cli.images import Images
 from tests import engine
 from tests.conftest import eventually
 from tests.miniworker.private_engine import PrivateEngine
@@ -83,7 +86,7 @@ def test_an_engine_that_dies_takes_no_call_with_it(found: dict[str, Any], place:
 
 
 def test_a_full_disk_of_the_engine_is_the_nodes_fault(
-    found: dict[str, Any], place: Path
+    found: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     private = PrivateEngine(place / "e")
     size = json.loads(engine.docker("image", "inspect", engine.PYTHON_IMAGE))[0]["Size"]
@@ -97,6 +100,9 @@ def test_a_full_disk_of_the_engine_is_the_nodes_fault(
         broken = rig.spawn().specialise(spec(), rig.bundle({}))
         assert isinstance(broken, jobs.Broken), broken
         assert (broken.fault, broken.reason.code) == (Fault.NODE, "no_space")
+        monkeypatch.setenv("DOCKER_HOST", private.address)
+        nothing_is_built(place / "runtime")
+        assert private.docker("ps", "--all", "--quiet") == ""
         (private.data / "filling").unlink()
         assert ready(rig, "print(1)").call()[1] == b"1\n"
 
@@ -121,6 +127,16 @@ def test_a_disk_that_a_build_fills_is_the_nodes_fault(
         finally:
             subprocess.run(["umount", str(bundle)], check=True)
         rig.check()
+
+
+def nothing_is_built(folder: Path) -> None:
+    """Make an image as ``skep runtime build`` does; check that it says what is full."""
+    folder.mkdir()
+    step = "RUN head -c 100000000 /dev/zero >/tmp/large\n"
+    (folder / "Dockerfile").write_text(f"FROM {engine.PYTHON_IMAGE}\n{step}")
+    with closing(Images()) as images, pytest.raises(NoImage, match="no space left") as caught:
+        list(images.build(folder, "skep-test/none:1", {}, None))
+    assert "docker system df" in caught.value.hint
 
 
 def fill(path: Path) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from miniworker.loop import LEFT_BEHIND
 from miniworker.sweeping import sweep
 from tests import engine
 from tests.conftest import eventually
+from tests.miniworker.engine_proxy import EngineProxy
 from tests.miniworker.rig import Mini, Rig, image_spec, probe
 from wire import jobs
 from wire.models import Fault, Reason, Status
@@ -328,6 +330,36 @@ def test_nothing_is_left_of_a_killed_miniworker(rig: Rig, plain: str) -> None:
     eventually(lambda: rig.inside(mini), what="a container")
     os.kill(mini.pid, signal.SIGKILL)
     eventually(lambda: not containers(rig, mini), what="the container gone")
+
+
+def test_an_engine_that_dies_while_it_runs_loses_the_call_and_leaves_nothing(
+    rig: Rig, plain: str, proxy: EngineProxy
+) -> None:
+    with rig.reaching(proxy.address):
+        mini = rig.image(plain)
+    # It heeds nothing but SIGKILL, and nobody inside would notice that its engine was away.
+    mini.job(1, sh("trap '' TERM INT HUP; while :; do sleep 1; done"), timeout_ms=300_000)
+    eventually(lambda: rig.inside(mini), what="a container")
+    proxy.refuse()
+    outcome, *_ = mini.done()
+    assert outcome.reason is not None
+    assert (outcome.status, outcome.reason.code) == (Status.LOST, "sandbox_lost")
+    assert rig.exit_of(mini.name).status == LEFT_BEHIND
+    eventually(lambda: not containers(rig, mini), what="the container gone")
+
+
+def test_an_engine_that_is_away_when_a_call_comes_is_the_nodes_fault(
+    rig: Rig, plain: str, proxy: EngineProxy
+) -> None:
+    with rig.reaching(proxy.address):
+        mini = rig.image(plain)
+    proxy.refuse()
+    mini.job(1, sh("true"))
+    answer = mini.recv()[0]
+    assert isinstance(answer, jobs.Broken), answer
+    assert (answer.fault, answer.reason.code) == (Fault.NODE, "no_sandbox")
+    assert "does not answer" in answer.reason.message
+    assert not containers(rig, mini)
 
 
 def test_every_worker_of_an_installation_removes_what_has_expired(

@@ -24,6 +24,8 @@ WAIT_S = 20.0
 class Bare:
     """A running agent; what it says is read as a miniworker reads it."""
 
+    line = None
+
     def __init__(self, source: str, entry: str = "hello.main", isolation: str = "none") -> None:
         self._top = Path(tempfile.mkdtemp(prefix="skep-agent-", dir="/tmp"))
         for name in ("bundle", "work", "tmp"):

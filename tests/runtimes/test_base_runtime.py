@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,41 @@ def test_a_runtime_of_a_languages_image_and_a_line_of_shell(rig: Rig, image: str
     # Nothing is left of what lost its parents: neither running nor as a zombie.
     assert not [pid for pid in place.inside() if is_zombie(pid)]
     assert place.processes("sleep") == []
+
+
+ALPINE = ("apk", "setsid", "mkfifo", "stat")
+DEBIAN = ("apt-get", "rm", "setsid", "mkfifo", "stat")
+LANGUAGE = ("bash", "perl")
+
+
+@pytest.mark.parametrize(
+    ("has", "installs"),
+    [
+        (ALPINE, ["apk add --no-cache bash coreutils util-linux perl"]),
+        ((*ALPINE, *LANGUAGE), []),
+        ((*DEBIAN, *LANGUAGE), []),
+        (DEBIAN, [
+            "apt-get update",
+            "apt-get install --yes --no-install-recommends bash coreutils util-linux perl-base",
+        ]),
+    ],
+    ids=["alpine", "alpine-complete", "debian-complete", "debian"],
+)  # fmt: skip
+def test_what_the_agent_needs_is_installed_where_it_is_not(
+    tmp_path: Path, has: tuple[str, ...], installs: list[str]
+) -> None:
+    """The step alone, with tools that note how they are called: no Alpine is to be had here."""
+    log = tmp_path / "log"
+    for name in has:
+        tool = tmp_path / name
+        tool.write_text(f'#!/bin/sh\necho "{name} $*" >>{log}\n')
+        tool.chmod(0o755)
+    step = (BASE / "Dockerfile").read_text().partition("\nRUN ")[2].partition("\nONBUILD")[0]
+    env = {"PATH": str(tmp_path), "MIRROR": "", "SECURITY_MIRROR": "", "CA": ""}
+    text = step.replace("\\\n", "")
+    subprocess.run(["/bin/sh", "-c", text], env=env, check=True)
+    said = log.read_text().splitlines() if log.exists() else []
+    assert [line for line in said if not line.startswith("rm ")] == installs
 
 
 def test_whose_image_it_is() -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -92,29 +93,41 @@ def _roll(name: str, folder: Path, roll: str) -> subprocess.CompletedProcess[str
     )
 
 
+def _installed(
+    rig: Rig, name: str, bundle: Path, env: dict[str, str]
+) -> tuple[dict[str, Any], jobs.Built]:
+    """Run a runtime's dependencies command in a bundle; return the runtime, and how it went."""
+    runtime = json.loads((HERE / name / "runtime.json").read_bytes())
+    given = {field: runtime[field] for field in ("dependencies", "run", "agent")}
+    given["image"] = f"{engine.IMAGES}/{name}"
+    mini = rig.spawn()
+    order = spec(runtime=given)
+    mini.send(jobs.Build(spec=order, bundle=str(bundle), timeout_ms=120_000, env=env))
+    built, shown = mini.built()
+    assert built.reason is None, (built, shown)
+    rig.clear()
+    return given, built
+
+
+def _place(level: str, name: str, tool: str, folder: Path) -> dict[str, Any]:
+    if level == "container":
+        engine.runtime_image(name)
+    elif not shutil.which(tool):
+        pytest.skip(f"this host has no {tool}")
+    return probe(open_folder(folder), level)
+
+
 @pytest.mark.parametrize("level", PLACES)
 def test_the_example_of_node_from_its_package_to_its_answers(
     level: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    if level == "container":
-        engine.runtime_image("node")
-    elif not shutil.which("npm"):
-        pytest.skip("this host has no npm")
-    found = probe(open_folder(tmp_path_factory.mktemp("dice")), level)
-    runtime = json.loads((HERE / "node" / "runtime.json").read_bytes())
-    given = {name: runtime[name] for name in ("dependencies", "run", "agent")}
-    given["image"] = f"{engine.IMAGES}/node"
+    found = _place(level, "node", "npm", tmp_path_factory.mktemp("dice"))
     with Rig(found["settings"], driver=found["driver"]) as rig:
         bundle = rig.bundle({})
         shutil.copytree(HERE / "node" / "dice", bundle, dirs_exist_ok=True)
-        mini = rig.spawn()
         env = {"NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/"}
-        order = spec(runtime=given)
-        mini.send(jobs.Build(spec=order, bundle=str(bundle), timeout_ms=120_000, env=env))
-        built, shown = mini.built()
-        assert built.reason is None, (built, shown)
+        given, built = _installed(rig, "node", bundle, env)
         assert "added 1 package" in built.log
-        rig.clear()
         for more in ({}, {"entry": "dice.roll"}):
             mini = rig.spawn()
             ready = mini.specialise(spec(runtime=given, **more), bundle)
@@ -124,5 +137,41 @@ def test_the_example_of_node_from_its_package_to_its_answers(
             assert len(json.loads(result)) == 4
         faces = mini.call(b'{"roll": "3d1", "faces": true}')[1]
         assert json.loads(faces) == "⚀ ⚀ ⚀"
+        rig.clear()
+        rig.check()
+
+
+#: A package with another one in it, that composer needs no registry for.
+COMPOSED = {
+    "composer.json": json.dumps({
+        "repositories": [{"type": "path", "url": "lib/greet"}, {"packagist.org": False}],
+        "require": {"me/greet": "*"},
+    }),
+    "lib/greet/composer.json": json.dumps({
+        "name": "me/greet", "version": "1.0.0", "autoload": {"files": ["greet.php"]},
+    }),
+    "lib/greet/greet.php": '<?php function greet($name) { return "hello $name"; }',
+    "test.php": "<?php require 'vendor/autoload.php';"
+                " echo greet(json_decode(stream_get_contents(STDIN))->name);",
+    "hello.php": "<?php require 'vendor/autoload.php';"
+                 " function main($name) { return greet($name); }",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("level", PLACES)
+def test_composer_installs_what_a_php_package_asks_for(
+    level: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    found = _place(level, "php", "composer", tmp_path_factory.mktemp("composed"))
+    with Rig(found["settings"], driver=found["driver"]) as rig:
+        bundle = rig.bundle(COMPOSED)
+        given, built = _installed(rig, "php", bundle, {})
+        assert "Installing me/greet (1.0.0)" in built.log
+        for more, result in (({}, b"hello Ada"), ({"entry": "hello.main"}, b'"hello Ada"')):
+            mini = rig.spawn()
+            ready = mini.specialise(spec(runtime=given, **more), bundle)
+            assert isinstance(ready, jobs.Ready), ready
+            outcome, said, _, stderr = mini.call(b'{"name": "Ada"}')
+            assert said == result, (outcome, stderr)
         rig.clear()
         rig.check()

@@ -55,6 +55,20 @@ class Asked:
     def key(self) -> str:
         return self.headers["idempotency-key"]
 
+    @property
+    def is_batch(self) -> bool:
+        return self.path.startswith("/invokeFunctions")
+
+    @property
+    def lines(self) -> list[Asked]:
+        """Each line of a batch as the request that it stands for."""
+        return [self._line(json.loads(line)) for line in self.body.split(b"\n")]
+
+    def _line(self, said: dict[str, Any]) -> Asked:
+        headers = {**self.headers, "idempotency-key": said.pop("idempotencyKey")}
+        body = json.dumps(said).encode()
+        return Asked(self.method, self.path, headers, body, len(body))
+
 
 @dataclass(frozen=True)
 class Say:
@@ -91,6 +105,14 @@ class Pieces:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Answer each line of a batch as a request of its own would be, as they are done."""
+
+    asked: Asked
+    handler: Callable[[Asked], Any]
+
+
+@dataclass(frozen=True)
 class Hold:
     """Say nothing until the test lets go, then do the other thing."""
 
@@ -98,7 +120,7 @@ class Hold:
     then: Any
 
 
-Act = Say | Reset | Cut | Pieces | Hold
+Act = Say | Reset | Cut | Pieces | Hold | Batch
 Handler = Callable[[Asked], Act]
 
 
@@ -120,7 +142,13 @@ class Script:
             if self.handler is None:
                 # A client must not take the end of the script for a fault.
                 return self.acts.pop(0) if self.acts else Say(418, error("script_over"))
-        return self.handler(asked)
+        return Batch(asked, self.handler) if asked.is_batch else self.handler(asked)
+
+    @property
+    def lines(self) -> list[Asked]:
+        """Return what was asked, each line of a batch by itself."""
+        lines = [asked.lines if asked.is_batch else [asked] for asked in self.asked]
+        return [line for some in lines for line in some]
 
     def says(self, *bodies: Any) -> None:
         """Answer 200 with each of these."""
@@ -172,6 +200,8 @@ class _Connection(BaseHTTPRequestHandler):
                 self.reset()
             case Pieces():
                 self.stream(act)
+            case Batch():
+                self.lines(act)
             case Say():
                 self.say(act)
 
@@ -186,17 +216,53 @@ class _Connection(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def stream(self, act: Pieces) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", act.content_type)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
+        self.stream_head(act.content_type)
         for piece in act.pieces:
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-            self.wfile.flush()
+            self.chunk(piece)
         if act.whole:
             self.wfile.write(b"0\r\n\r\n")
         else:
             self.reset()
+
+    def lines(self, batch: Batch) -> None:
+        """A thread for each line; one that is to be reset takes the connection with it."""
+        self.stream_head("application/x-ndjson")
+        lock, broken = threading.Lock(), threading.Event()
+
+        def answer(index: int, line: Asked) -> None:
+            act = batch.handler(line)
+            while isinstance(act, Hold):
+                assert act.until.wait(20)
+                act = act.then
+            if not isinstance(act, Say):
+                broken.set()
+                return
+            said = {"index": index, "status": act.status}
+            # A record is told as one; else it is an error.
+            said.update({"call": act.body} if "callNum" in act.body else act.body)
+            with lock, suppress(ConnectionError):
+                self.chunk(json.dumps(said).encode() + b"\n")
+
+        threads = [
+            threading.Thread(target=answer, args=(index, line))
+            for index, line in enumerate(batch.asked.lines)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.reset() if broken.is_set() else self.wfile.write(b"0\r\n\r\n")
+
+    def stream_head(self, content_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()
+
+    def chunk(self, piece: bytes) -> None:
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.flush()
 
     def reset(self) -> None:
         self.close_connection = True

@@ -20,6 +20,7 @@ from skep import (
     UnknownCall,
     UnknownFunction,
     UnknownRuntime,
+    UnknownWorker,
 )
 from tests.skep.both import Clock, made
 from tests.skep.scripted import Cut, Hold, Pieces, Reset, Say, Script, call, error
@@ -84,8 +85,11 @@ VERBS: dict[str, Callable[[Any], Any]] = {
     "update_package": lambda c: c.update_function("f", b"bytes", entry=None, memory=9),
     "delete_function": lambda c: c.delete_function("f"),
     "workers": lambda c: c.workers(),
+    "resume_worker": lambda c: c.resume_worker("node1"),
+    "delete_worker": lambda c: c.delete_worker("node1"),
     "queues": lambda c: c.queues(),
     "health": lambda c: c.health(),
+    "versions": lambda c: c.versions(),
     "metrics": lambda c: c.metrics(),
 }
 
@@ -114,6 +118,7 @@ REFUSALS = [
     (404, "unknown_function", UnknownFunction),
     (404, "unknown_runtime", UnknownRuntime),
     (404, "unknown_call", UnknownCall),
+    (404, "unknown_worker", UnknownWorker),
     (405, "method_not_allowed", SkepError),
     (409, "conflict", Conflict),
     (500, "internal", SkepError),

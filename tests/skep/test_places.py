@@ -173,7 +173,7 @@ def test_ctrl_c_ends_a_wait_at_once(server: Script, what: str) -> None:
     server.handler = answer
     process = python(INTERRUPTED, server.url, what)
     try:
-        eventually(lambda: len(server.asked) == (16 if what == "map" else 2))
+        eventually(lambda: len(server.lines) == (16 if what == "map" else 2))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=10)
         assert (out, err, process.returncode) == ("interrupted\n", "", 0)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import socketserver
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +172,12 @@ def what_is_refused(client: Any) -> None:
 def the_platform_shows_itself(client: Any) -> None:
     handle = client.submit("sleep", 30)
     eventually(lambda: client.call(handle.number)["status"] == "RUNNING")
+    (node,) = client.workers()
+    assert client.drain_worker(node["name"], 0.1)["drained"] is False
+    assert client.resume_worker(node["name"])["attempts"] == 1
+    eventually(lambda: client.workers()[0]["state"] == "up")
+    with pytest.raises(Conflict):
+        client.delete_worker(node["name"])
     assert client.queues() == [
         {"functionName": "sleep", "revision": 1, "queued": 0, "running": 1}
     ]
@@ -192,6 +202,56 @@ def test_waits_and_maps_outlast_the_death_of_the_api(client: Any, hive: Up) -> N
         outcome = values.result(60)
     assert hive.child("api") not in (0, before)
     assert outcome == [str(number) for number in range(400)]
+
+
+def test_a_map_over_a_line_that_breaks_makes_each_call_once(
+    client: Any, kind: str, hive: Up
+) -> None:
+    before = client.submit("echo").number
+    with (
+        cutting(int(hive.url.rpartition(":")[2]), after=9000) as (url, cuts),
+        made(kind, url) as other,
+    ):
+        values = list(other.map("echo", range(200), concurrency=32))
+    assert values == [str(number) for number in range(200)]
+    assert cuts
+    calls = client.iter_calls(function="echo", after=before)
+    assert sorted(int(call["result"]) for call in calls) == list(range(200))
+
+
+@contextmanager
+def cutting(port: int, after: int) -> Iterator[tuple[str, list[int]]]:
+    """A line to a port that breaks each connection after so many bytes of answers."""
+    cuts: list[int] = []
+
+    def forward(source: socket.socket, sink: socket.socket, left: int | None) -> None:
+        with suppress(OSError):
+            while piece := source.recv(4096):
+                if left is not None and (left := left - len(piece)) <= 0:
+                    cuts.append(1)
+                    break
+                sink.sendall(piece)
+        for one in (source, sink):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as there:
+                back = threading.Thread(target=forward, args=(there, self.request, after))
+                back.start()
+                forward(self.request, there, None)
+                back.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", cuts
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 async def test_many_handles_are_awaited_at_once(hive: Up) -> None:

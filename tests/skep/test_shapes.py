@@ -9,7 +9,7 @@ import pytest
 
 import skep
 from api import answers
-from api.bodies import FunctionSettings, InvokeFunction
+from api.bodies import FunctionPatch, FunctionSettings, InvokeFunction
 from skep import records
 from wire import models
 from wire.records import ListCalls
@@ -26,6 +26,7 @@ PAIRS = [
     (records.Queue, answers.QueueShown, set()),
     (records.Health, answers.Health, set()),
     (records.FunctionSettings, FunctionSettings, set()),
+    (records.FunctionChanges, FunctionPatch, set()),
     (records.CallSettings, InvokeFunction, {"funcName", "params"}),
     (records.CallQuery, ListCalls, {"project"}),
 ]

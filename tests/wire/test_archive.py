@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.archive import Limits, check, unpack
+from wire.archive import check, unpack
 from wire.errors import SkepError, TooLarge, UnsafeArchive, UnsupportedArchive
+from wire.unpacked import Limits
 
 Entry = tuple[tarfile.TarInfo, bytes]
 

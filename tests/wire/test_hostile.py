@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wire.test_archive import both, entry, link, listing, tar, tree, zip_link, zipped
-from wire.archive import Limits, check, unpack
+from wire.archive import check, unpack
 from wire.errors import SkepError, TooLarge, UnsafeArchive, UnsupportedArchive
+from wire.unpacked import Limits
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ class ScriptedApi:
         message, payload = m.FROM_WORKER.decode(frames[1:])
         self.peer = frames[0]
         self.log.append((message, payload))
+        if isinstance(message, m.Result) and message.credit is not None:
+            self.log.append((message.credit, b""))
         if isinstance(message, m.Fetch) and self.answers_fetch:
             self.feed(message)
 

@@ -27,7 +27,7 @@ from worker.partings import MAX_KEYS, Partings
 from worker.placing import CANCEL_S, OVERDUE_S
 from worker.pool import STOP_S, Pool, PoolSettings
 from worker.setbacks import FIRST_S, Setbacks
-from worker.speed import LONG_HEAD_S, Speeds
+from worker.speed import LONG_HEAD_S, RECALL_S, Speeds
 
 SPEC = Spec(
     function=Function(function_name="f", runtime_name="r", revision=1),
@@ -66,6 +66,8 @@ def of(orders: list[Action], kind: type[T]) -> list[T]:
 class Scene:
     """A broker, a clock, and a node on which everything works at once."""
 
+    SPEC = SPEC
+
     def __init__(
         self, slots: int = 2, max_warm: int = 4, idle_s: float = 60.0, starts: int = 4
     ) -> None:
@@ -78,7 +80,7 @@ class Scene:
         every = list(orders)
         for order in orders:
             if isinstance(order, act.WantBundle):
-                every += self.works(self.broker.bundle(order.sandbox, SPEC, "b", self.now))
+                every += self.works(self.broker.bundle(order.sandbox, self.SPEC, "b", self.now))
             if isinstance(order, act.Spawn):
                 every += self.works(self.broker.up(order.sandbox, self.now))
             if isinstance(order, act.Specialise):
@@ -97,8 +99,11 @@ class Scene:
         (job,) = of(self.start(id_, key), act.SendJob)
         return job.sandbox
 
-    def done(self, box: str, id_: Id, ms: float = 10.0) -> list[Action]:
-        return self.works(self.broker.done(box, id_, outcome(ms), (0, 0, 0), b"", self.now))
+    def done(
+        self, box: str, id_: Id, ms: float = 10.0, ran_ms: float | None = None
+    ) -> list[Action]:
+        said = self.broker.done(box, id_, outcome(ms), (0, 0, 0), b"", self.now, ran_ms)
+        return self.works(said)
 
 
 def test_prepare_makes_a_sandbox_and_says_ready_once() -> None:
@@ -126,16 +131,7 @@ def test_a_warm_sandbox_is_used_again_and_the_first_call_was_cold() -> None:
 class ImageScene(Scene):
     """The same with a function that is an image."""
 
-    def works(self, orders: list[Action]) -> list[Action]:
-        every = list(orders)
-        for order in orders:
-            if isinstance(order, act.WantBundle):
-                every += self.works(self.broker.bundle(order.sandbox, IMAGE, "-", self.now))
-            if isinstance(order, act.Spawn):
-                every += self.works(self.broker.up(order.sandbox, self.now))
-            if isinstance(order, act.Specialise):
-                every += self.works(self.broker.ready(order.sandbox, self.now))
-        return every
+    SPEC = IMAGE
 
 
 def test_each_call_of_an_image_has_a_sandbox_of_its_own_and_is_cold() -> None:
@@ -272,6 +268,7 @@ def test_the_pauses_grow_to_a_limit() -> None:
         now = setbacks.until
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
     assert setbacks.allowed(5, 0, now - 0.1) == 0
+    assert f"{setbacks.count} times in a row" in setbacks.words
 
 
 NO_AGENT = Reason(code="no_agent", message="this node has no agent 'cobol'")
@@ -321,8 +318,8 @@ def test_what_waits_behind_a_head_that_turns_out_slow_is_recalled_once() -> None
     box = fast(scene)
     scene.start((1, 1))
     scene.start((2, 1))
-    assert scene.broker.recall(scene.now + LONG_HEAD_S) == []
-    scene.now += LONG_HEAD_S + 0.001
+    assert scene.broker.recall(scene.now + RECALL_S) == []
+    scene.now += RECALL_S + 0.001
     assert scene.broker.recall(scene.now) == [act.Recall(box)]
     assert scene.broker.recall(scene.now + 1) == []
     returned = scene.broker.returned(box, (2, 1), scene.now)
@@ -331,6 +328,21 @@ def test_what_waits_behind_a_head_that_turns_out_slow_is_recalled_once() -> None
     assert of(scene.done(box, (1, 1), ms=30), act.End)
     scene.start((3, 1))
     assert scene.broker.places_ahead(scene.now) == {}
+
+
+def test_a_head_that_only_its_machine_made_slow_says_nothing_of_its_function() -> None:
+    scene = Scene(slots=1)
+    box = fast(scene)
+    before = scene.broker.speeds.held(KEY)
+    assert before > 1
+    for call, ran_ms, held in ((1, 0.1, before), (3, 30.0, 1), (5, 0.1, 1)):
+        scene.start((call, 1))
+        scene.start((call + 1, 1))
+        scene.now += RECALL_S + 0.001
+        assert scene.broker.recall(scene.now) == ([act.Recall(box)] if call < 5 else [])
+        scene.broker.returned(box, (call + 1, 1), scene.now)
+        scene.done(box, (call, 1), ms=30, ran_ms=ran_ms)
+        assert scene.broker.speeds.held(KEY) == held
 
 
 def test_a_head_that_nothing_waits_behind_is_left_alone() -> None:
@@ -501,8 +513,14 @@ def test_a_start_spends_what_it_says_that_it_spends() -> None:
     assert job.sandbox == second
     (job,) = of(scene.start((4, 1)), act.SendJob)
     assert job.sandbox == first
-    # The head runs on, so there is no place any more: a slot and a sandbox do as well.
+    # The head runs on: what was granted before is there for a while, for others it is not.
     scene.now += LONG_HEAD_S * 2
+    assert scene.broker.places_ahead(scene.now) == {}
+    (job,) = of(scene.start((7, 1), ahead=True), act.SendJob)
+    assert job.sandbox == first
+    scene.broker.returned(first, (7, 1), scene.now)
+    # Then there is no place any more: a slot and a sandbox do as well.
+    scene.now += RECALL_S
     assert scene.start((5, 1), ahead=True) == [act.SayReturned((5, 1))]
     scene.done(first, (4, 1), ms=0.1)
     (job,) = of(scene.start((6, 1), ahead=True), act.SendJob)
@@ -672,9 +690,24 @@ def test_draining_hands_back_and_lets_run() -> None:
     assert scene.broker.is_drained
 
 
+def test_draining_takes_back_what_waits_behind_others_and_resuming_starts_anew() -> None:
+    scene = Scene(slots=2)
+    scene.broker.speeds.saw(KEY, outcome(0.05))
+    box = scene.run((1, 1))
+    scene.start((2, 1), ahead=True)
+    assert of(scene.broker.drain(scene.now), act.Recall) == [act.Recall(box)]
+    assert of(scene.broker.drain(scene.now), act.Recall) == []
+    returned = scene.broker.returned(box, (2, 1), scene.now)
+    assert of(returned, act.SayReturned) == [act.SayReturned((2, 1), owed=True)]
+    scene.broker.resume()
+    assert scene.broker.free == 1
+    assert of(scene.prepare((3, 1)), act.Spawn)
+
+
 class BrokerMachine(RuleBasedStateMachine):
     """Any order of events: each attempt is answered once, and no rule is broken on the way."""
 
+    SPEC = SPEC
     ids = Bundle("ids")
 
     def __init__(self) -> None:
@@ -798,7 +831,7 @@ class BrokerMachine(RuleBasedStateMachine):
         if step == "up":
             self.carry(self.broker.up(box, self.now))
         elif step == "bundle":
-            self.carry(self.broker.bundle(box, SPEC, "b", self.now))
+            self.carry(self.broker.bundle(box, self.SPEC, "b", self.now))
         else:
             self.carry(self.broker.ready(box, self.now))
 
@@ -926,7 +959,7 @@ class BrokerMachine(RuleBasedStateMachine):
             return
         self.told[box] |= {"up", "bundle", "ready"}
         self.carry(self.broker.up(box, self.now))
-        self.carry(self.broker.bundle(box, SPEC, "b", self.now))
+        self.carry(self.broker.bundle(box, self.SPEC, "b", self.now))
         self.carry(self.broker.ready(box, self.now))
 
     def permit(self, id_: Id) -> None:

@@ -17,12 +17,14 @@ from tests.packing import zipped
 from wire.jobs import Built
 from wire.models import Fault, Function, Package, Reason, Runtime, Spec
 from worker.bundles import Bundles
+from worker.cache import Cache
 from worker.failures import NoBundle
 from worker.fetcher import Fetcher
 from worker.folder import NodeFolder
 from worker.tape import OnText
 
 PIP = "pip3 install -r requirements.txt"
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 FAILED = Reason(code="install_failed", message="no such thing")
 
 
@@ -348,6 +350,31 @@ async def test_a_marker_that_says_nothing_is_none(tmp_path: Path) -> None:
         bundle = await n.bundles.acquire("a", n.spec("one"))
         assert (bundle / "test.py").read_text() == "one"
         assert len(n.installed) == 1
+        await n.bundles.close()
+
+
+async def test_after_a_power_cut_only_what_had_reached_the_disk_is_trusted(
+    tmp_path: Path,
+) -> None:
+    with node(tmp_path) as n:
+        await n.bundles.acquire("a", n.spec("one"))
+        cache = Cache(n.folder, 1 << 30, lambda _: None)
+        await cache.settle(0)
+        settled = set(n.folder.whole.iterdir())
+        assert len(settled) == 2
+        await n.bundles.acquire("b", n.spec("two", "other\n"))
+        for marker in n.folder.whole.iterdir():
+            said = marker.read_text()
+            assert (BOOT in said) is (marker not in settled)
+            # The machine was started again since.
+            marker.write_text(said.replace(BOOT, "another"))
+        await n.bundles.close()
+    with node(tmp_path) as n:
+        await n.bundles.acquire("a", n.spec("one"))
+        assert n.installed == []
+        bundle = await n.bundles.acquire("b", n.spec("two", "other\n"))
+        assert len(n.installed) == 1
+        assert (bundle / "test.py").read_text() == "two"
         await n.bundles.close()
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.errors import BadRequest
+from wire.reach import Reach, assignment, what_is_found
 from worker.layers import layer_of
-from worker.reach import Reach, assignment, what_is_found
 
 PIP = "pip3 install -r requirements.txt"
 FILES = {

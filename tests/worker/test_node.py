@@ -176,6 +176,19 @@ async def test_one_package_under_two_runtimes_is_fetched_once(tmp_path: Path) ->
         assert len(list((tmp_path / "d").glob("nodes/n1/bundles/*"))) == 2
 
 
+async def test_a_package_that_was_cut_short_on_the_disk_is_fetched_again(
+    tmp_path: Path,
+) -> None:
+    data = package(b"print(1)")
+    with node(tmp_path / "d") as (api, _):
+        await joined(api, data)
+        kept = tmp_path / "d/nodes/n1/packages" / sha(data)
+        kept.write_bytes(data[:-7])
+        await api.call(1)
+        assert kept.read_bytes() == data
+        assert len(api.of(m.Fetch)) == 1
+
+
 async def test_bundles_that_nobody_uses_are_evicted(tmp_path: Path) -> None:
     with node(tmp_path / "d", "--cache-bytes", "1", "--idle", "0") as (api, _):
         await joined(api)
@@ -268,9 +281,10 @@ async def test_an_api_that_begins_anew_at_its_address_is_joined(tmp_path: Path) 
 
 async def test_a_refused_worker_asks_again(tmp_path: Path) -> None:
     with node(tmp_path / "d") as (api, _):
-        await api.get(m.Hello)
+        first = await api.get(m.Hello)
         api.say(m.Refuse(code="conflict", message="the name n1 is taken", hint="wait"))
-        await api.get(m.Hello, 2)
+        second = await api.get(m.Hello, 2)
+        assert (first.number, second.number) == (1, 2)
         await joined(api)
         await api.call(1)
         assert "the name n1 is taken" in (tmp_path / "d/worker.log").read_text()
@@ -438,18 +452,23 @@ async def test_a_timeout_a_cancel_and_a_deaf_agent_end_calls(tmp_path: Path) -> 
         assert cancelled.outcome.status is Status.CANCELLED
 
 
+async def one_runs_and_one_waits(api: ScriptedApi) -> None:
+    """Have call 1 run for half a second, and call 2 hold a sandbox that it may not use yet."""
+    await joined(api)
+    api.prepare(1)
+    api.prepare(2)
+    await api.get(m.Ready, 2)
+    api.start(1, {"sleep_s": 0.5})
+    await soon(lambda: api.of(m.Credit)[-1].seen == 3)
+
+
 async def test_a_drain_finishes_what_runs_and_hands_back_the_rest(tmp_path: Path) -> None:
     with node(tmp_path / "d") as (api, worker):
-        await joined(api)
-        api.prepare(1)
-        api.prepare(2)
-        await api.get(m.Ready, 2)
-        api.start(1, {"sleep_s": 0.5})
-        await soon(lambda: api.of(m.Credit)[-1].seen == 3)
+        await one_runs_and_one_waits(api)
         worker.send(signal.SIGTERM)
         returned = await api.get(m.Returned)
         assert returned.call == 2
-        await soon(lambda: api.of(m.WorkerHeartbeat)[-1].state == "draining")
+        await soon(lambda: any(b.state == "draining" for b in api.of(m.WorkerHeartbeat)))
         result, _ = await api.end(1)
         assert result.outcome is not None
         assert result.outcome.status is Status.DONE
@@ -458,6 +477,28 @@ async def test_a_drain_finishes_what_runs_and_hands_back_the_rest(tmp_path: Path
         await api.get(m.Bye)
         await soon(lambda: worker.process.poll() is not None)
         assert worker.process.returncode == 0
+
+
+async def test_an_order_to_drain_is_kept_until_it_is_taken_back(tmp_path: Path) -> None:
+    with node(tmp_path / "d") as (api, worker):
+        await one_runs_and_one_waits(api)
+        api.say(m.Drain(session=1))
+        assert (await api.get(m.Returned)).call == 2
+        await soon(lambda: any(b.state == "draining" for b in api.of(m.WorkerHeartbeat)))
+        await api.end(1)
+        api.say(m.Recorded(session=1, upto=1))
+        await soon(lambda: api.of(m.Credit)[-1].free == 0)
+        # Another session, or another api: it is the node that knows.
+        api.say_who()
+        await api.welcome(*items(package()), session=2)
+        await soon(lambda: api.of(m.WorkerHeartbeat)[-1:])
+        assert api.of(m.WorkerHeartbeat)[0].state == "draining"
+        assert (await api.get(m.Credit)).free == 0
+        assert worker.process.poll() is None
+        api.say(m.Resume(session=2))
+        await soon(lambda: api.of(m.Credit)[-1].free == 2)
+        await soon(lambda: api.of(m.WorkerHeartbeat)[-1].state == "up")
+        await api.call(3)
 
 
 async def test_the_grace_of_a_drain_ends(tmp_path: Path) -> None:

@@ -133,6 +133,19 @@ def test_nothing_waits_for_calls_of_an_image(policy: str) -> None:
     assert preload(own, image, policy=policy).kind_of(key()) == ""
 
 
+def test_servers_of_an_image_wait_and_are_current() -> None:
+    image = Function(
+        function_name="f", runtime_name="image", revision=1, image="i:1", contract="http",
+        min_warm=2,
+    )  # fmt: skip
+    found = preload(image, policy="runtime")
+    assert [(wish.key, wish.least) for wish in found.wishes()] == [(key(), 2)]
+    assert found.is_current(key())
+    found.replica.apply(catalogue(image, after=1, deleted=True))
+    found.refresh()
+    assert not found.is_current(key())
+
+
 def test_a_change_of_the_catalogue_changes_the_wishes() -> None:
     found = preload(runtime(), function(min_warm=1))
     assert found.is_current(key())

@@ -1,6 +1,6 @@
-"""How builds reach package indexes: what this worker was told, as their environment. Pure.
+"""How builds reach package indexes: what they were told, as their environment. Pure.
 
-Settings win over what the worker's own environment says; both are for builds alone.
+Settings win over what the environment of who builds says; both are for builds alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from wire.errors import BadRequest
 
-#: Taken over from the worker's environment, in either case.
+#: Taken over from the environment of who builds, in either case.
 INHERITED: Final = ("PIP_", "SSL_CERT_", "NPM_CONFIG_", "COMPOSER_")
 INHERITED_TOO: Final = frozenset(
     {
@@ -40,7 +40,7 @@ _USER: Final = re.compile(r"://[^\s/\"'<>]+@")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """The settings of a worker for its builds; not shown, for they hold passwords."""
+    """The settings of builds; not shown, for they hold passwords."""
 
     index_url: str = field(default="", repr=False)
     proxy: str = field(default="", repr=False)

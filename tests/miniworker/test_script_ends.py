@@ -1,0 +1,182 @@
+"""A script that is forked begins and ends as one that an interpreter of its own runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import eventually
+from tests.miniworker.rig import Mini, Rig, spec
+from wire import jobs
+from wire.models import Status
+
+BESIDE = """
+class Told:
+    def __del__(self): print("of the module beside")
+told = Told()
+left_open = open(1, "w", closefd=False)
+left_open.write("left open beside, ")
+"""
+
+ENDS = {
+    "left-open": """
+f = open(1, "w", closefd=False)
+f.write("left open")
+""",
+    "module": "import beside\nprint('in between')\n",
+    "finalizers": """
+import atexit, weakref
+class Told:
+    def __init__(self, name): self.name = name
+    def __del__(self): print("deleted", self.name)
+class Held: pass
+held, in_a_list = Told("global"), [Told("in a list")]
+cycle = Told("in a cycle"); cycle.itself = cycle
+_private = Told("private")
+kept = Held(); weakref.finalize(kept, print, "finalized")
+atexit.register(print, "registered first"); atexit.register(print, "registered last")
+print("end")
+""",
+    "threads": """
+import atexit, threading, time
+def late():
+    time.sleep(0.2)
+    print("late")
+atexit.register(print, "at exit")
+threading.Thread(target=late).start()
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+raise SystemExit("why")
+""",
+    "executor": """
+from concurrent.futures import ThreadPoolExecutor
+import time
+ThreadPoolExecutor(2).submit(lambda: time.sleep(0.1) or print("done by then"))
+""",
+    "fork": """
+import atexit, os
+atexit.register(lambda: print("one of two", flush=True))
+if os.fork():
+    os.wait()
+""",
+    "processes": """
+import multiprocessing
+def work(x): return x * x
+if __name__ == "__main__":
+    with multiprocessing.Pool(2) as pool:
+        print(pool.map(work, range(5)))
+""",
+    "wrapped": """
+import io, sys
+sys.stdout = io.TextIOWrapper(sys.stdout.buffer, "utf-8", write_through=False)
+sys.stdout.write("by way of another")
+""",
+    "by-c": "import ctypes\nctypes.CDLL(None).printf(b'by C')\n",
+    "raises-at-exit": """
+import atexit
+def fail(): raise ValueError("too late")
+atexit.register(print, "still done"); atexit.register(fail)
+""",
+    "nowhere-to-write": "import os\nprint('x')\nos.close(1)\n",
+    "raises": "def f():\n    raise KeyError('no')\nf()\n",
+    "chain": "try:\n    1 / 0\nexcept Exception as e:\n    raise ValueError('b') from e\n",
+    "syntax": "print('a'\n",
+    "null": "x = '\\0'\nprint(len(x), __name__, __file__, __doc__)\n",
+    "exit-text": "import sys\nsys.exit('no')\n",
+    "exit-minus": "raise SystemExit(-1)\n",
+    "exit-256": "raise SystemExit(256)\n",
+    "exit-true": "raise SystemExit(True)\n",
+    "exit-in-main": "import sys\nprint('part')\nsys.exit(7)\n",
+    "stdin": "import sys\nprint(sys.stdin.read(3), sys.stdin.readline(), sys.stdin.name)\n",
+    "path": "import sys\nprint(sys.path[0], sys.argv, sys.flags.isolated, sys.orig_argv)\n",
+}
+
+
+def _ended(mini: Mini) -> tuple[Any, ...]:
+    outcome, result, stdout, stderr = mini.call(b'{"a": 1}')
+    # What raised is named by the agent of a script alone; its exit code is the same.
+    said = outcome.reason.message if outcome.reason and outcome.reason.code != "raised" else ""
+    said = said.replace("it exited with the code 1", "")
+    # Without a view of its own a sandbox's folder has the name of its miniworker.
+    texts = (text.replace(mini.name, "m") for text in (result.decode(), stdout, stderr))
+    texts = (re.sub("0x[0-9a-f]+", "0x0", text) for text in texts)
+    return outcome.status, *texts, said
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_it_ends_as_an_interpreter_of_its_own_does(rig: Rig, name: str) -> None:
+    bundle = rig.bundle({"test.py": ENDS[name], "beside.py": BESIDE})
+    ended = []
+    # What sh has to read is no plain command: nothing is forked for it.
+    for run in ("exec python3 test.py", "python3 test.py"):
+        mini = rig.spawn()
+        assert isinstance(mini.specialise(spec(run=run), bundle), jobs.Ready)
+        # The first and those after it, whose process waits for them, are not begun alike.
+        ended += [_ended(mini) for _ in range(3)]
+    assert ended == [ended[0]] * 6
+
+
+def test_each_call_is_its_own_though_its_process_was_there_before(rig: Rig) -> None:
+    mini = rig.script(
+        "import json, os, random, sys\n"
+        "print(json.dumps([os.environ['SKEP_CALL'], os.environ['SKEP_PARAMS'],"
+        " sys.stdin.read(), random.random(), os.getpid(), os.environ.get('LEFT')]))\n"
+        "os.environ['LEFT'] = 'x'\n"
+    )
+    found = []
+    for call in range(1, 5):
+        params = f"{call}".encode() * call
+        mini.job(call, params)
+        outcome, result, *_ = mini.done()
+        assert outcome.status is Status.DONE
+        number, told, read, *own = json.loads(result)
+        assert (number, told, read) == (str(call), params.decode(), params.decode())
+        found.append(own)
+    assert len({drawn for drawn, _, _ in found}) == len({pid for _, pid, _ in found}) == 4
+    assert {left for _, _, left in found} == {None}
+
+
+def test_after_a_kill_the_next_is_right(rig: Rig) -> None:
+    mini = rig.script("import sys, time\nif 'wait' in sys.stdin.read(): time.sleep(600)\n")
+    for _ in range(2):
+        assert mini.call()[0].status is Status.DONE
+        assert mini.call(b"wait", timeout_ms=400)[0].status is Status.TIMEOUT
+    assert mini.call()[0].status is Status.DONE
+
+
+def test_a_waiting_process_that_dies_takes_no_call_with_it(rig: Rig) -> None:
+    mini = rig.script("print(1)")
+    assert mini.call()[0].status is Status.DONE
+    first = min(rig.inside(mini))
+    eventually(lambda: len(rig.inside(mini)) == 2)
+    (waiting,) = rig.inside(mini) - {first}
+    os.kill(waiting, signal.SIGKILL)
+    assert isinstance(mini.recv()[0], jobs.Broken)
+    assert rig.exit_of(mini.name).status == 0
+
+
+def test_a_call_that_meets_a_dead_process_is_handed_back(rig: Rig) -> None:
+    mini = rig.script("print(1)")
+    assert mini.call()[0].status is Status.DONE
+    first = min(rig.inside(mini))
+    eventually(lambda: len(rig.inside(mini)) == 2)
+    (waiting,) = rig.inside(mini) - {first}
+    # Stopped, the first process finds the call and the end at the same moment.
+    os.kill(first, signal.SIGSTOP)
+    eventually(lambda: _state(first) == "T")
+    os.kill(waiting, signal.SIGKILL)
+    eventually(lambda: _state(waiting) == "Z")
+    mini.job(7)
+    os.kill(first, signal.SIGCONT)
+    assert mini.recv()[0] == jobs.Returned(call=7, attempt=1)
+    assert isinstance(mini.recv()[0], jobs.Broken)
+    assert rig.exit_of(mini.name).status == 0
