@@ -33,7 +33,10 @@ _REVISIONS: Final = (
 )  # fmt: skip
 
 
-@click.group(cls=Group)
+@click.group(
+    cls=Group,
+    later={"build": "cli.function_build:build", "push": "cli.pushing:push_function"},
+)
 @shared()
 def function() -> None:
     """Register, list, show, update, remove functions; start one."""

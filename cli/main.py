@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
-from cli.call import call
-from cli.completion import completion
-from cli.db import db
-from cli.demo import demo
-from cli.dev import dev
-from cli.doctor import doctor
-from cli.function import function
-from cli.function_build import build as build_function
-from cli.invoke import invoke
 from cli.options import Group, Target, shared
-from cli.pushing import push_function, push_runtime
-from cli.runtime import runtime
-from cli.runtime_build import build as build_runtime
-from cli.top import top
-from cli.up import up
-from cli.version import version
-from cli.worker import worker
 from wire.process import release
 
+_NAMES: Final = (
+    *("up", "demo", "invoke", "call", "runtime", "function", "worker"),
+    *("db", "top", "dev", "doctor", "completion", "version"),
+)
+#: Imported when they are asked for: a call need not wait for what ``skep up`` needs.
+_COMMANDS: Final = {name: f"cli.{name}:{name}" for name in _NAMES}
 
-@click.group(cls=Group)
+
+@click.group(cls=Group, later=_COMMANDS)
 @click.version_option(release(), prog_name="skep")
 @shared(at_root=True)
 @click.pass_context
@@ -32,27 +25,6 @@ def main(ctx: click.Context) -> None:
     """Functions as a service: one door, many workers, each call in its own cell."""
     ctx.ensure_object(Target)
 
-
-for command in (
-    up,
-    demo,
-    invoke,
-    call,
-    runtime,
-    function,
-    worker,
-    db,
-    top,
-    dev,
-    doctor,
-    completion,
-    version,
-):
-    main.add_command(command)
-for command in (build_runtime, push_runtime):
-    runtime.add_command(command)
-for command in (build_function, push_function):
-    function.add_command(command)
 
 if __name__ == "__main__":
     main()

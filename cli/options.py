@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final, TypeVar
 
 import click
@@ -73,15 +74,34 @@ ALIASES: Final = {"ls": "list", "rm": "remove", "inspect": "show"}
 
 
 class Group(Command, click.Group):
-    """A group of such commands."""
+    """A group of such commands.
+
+    ``later``: commands that are imported when they are asked for, and what they need with
+    them, by name: ``module:attribute``.
+    """
 
     command_class = Command
     group_class = type
 
+    def __init__(
+        self, *args: Any, later: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._later = later or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all, in order."""
+        return sorted({*super().list_commands(ctx), *self._later})
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name, or by the one that it has elsewhere."""
-        found = super().get_command(ctx, cmd_name)
-        return found or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+        return self._named(ctx, cmd_name) or self._named(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def _named(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.commands and name in self._later:
+            module, _, attribute = self._later[name].partition(":")
+            self.add_command(getattr(import_module(module), attribute), name)
+        return super().get_command(ctx, name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

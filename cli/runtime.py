@@ -24,7 +24,10 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-@click.group(cls=Group)
+@click.group(
+    cls=Group,
+    later={"build": "cli.runtime_build:build", "push": "cli.pushing:push_runtime"},
+)
 @shared()
 def runtime() -> None:
     """Register, list, show or remove runtimes."""

@@ -26,7 +26,10 @@ def commands(
     if path:
         yield path, command
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None, name
             yield from commands(below, (*path, name))
 
 
