@@ -18,7 +18,6 @@ from api.settings import Limits, Settings
 from api.store import Store
 from api.web import Web
 from wire.errors import SkepError
-from wire.listening import listen
 from wire.logs import FORMATS, LEVELS
 from wire.models import POLICIES
 from wire.process import Started, refuse, release, run
@@ -135,7 +134,7 @@ async def serve(settings: Settings, started: Started, stop: asyncio.Event) -> No
         web = Web(service)
         runner = Runner(web.application(), settings.upload_stall_s, web.express)
         try:
-            url = await listen(runner, settings.host, settings.port, option="--port")
+            url = await runner.listen(settings.host, settings.port)
             log.info("serving %s, workers at %s", url, service.hub.workers_endpoint)
             started.announce(
                 url=url,

@@ -149,7 +149,7 @@ class Metrics:
         """Return the page and its content type."""
         # Looking at the disk may take time; all else is in memory, and read at one moment.
         self._kept = await asyncio.to_thread(_kept, self._service.packages.folder)
-        return self._page.page(accept)
+        return await self._page.page(accept)
 
     def _read(self) -> Iterable[Reading]:
         service = self._service

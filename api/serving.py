@@ -18,6 +18,7 @@ from api.crowd import Crowd, room_for_connections
 from api.express import BEGINNING, END, MAX_BYTES, Express, Head, is_whole
 from api.guard import json_response
 from api.pace import SLOWEST_BYTES_PER_S
+from wire.listening import take_port, url_of
 
 log = logging.getLogger(__name__)
 
@@ -288,6 +289,18 @@ class Runner(web.AppRunner):
         )
         self._stall_s = stall_s
         self._express = express
+
+    async def listen(self, host: str, port: int) -> str:
+        """Set up and listen there, on a free port if it is 0; return the URL.
+
+        Raises:
+            BadRequest: the port cannot be had.
+        """
+        await self.setup()
+        sockets = take_port(host, port, option="--port")
+        for one in sockets:
+            await web.SockSite(self, one).start()
+        return url_of(sockets[0])
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()

@@ -40,7 +40,7 @@ class Metrics:
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """Return the page and its content type."""
-        return self._page.page(accept)
+        return await self._page.page(accept)
 
     def _read(self) -> Iterable[Reading]:
         return _children(self._hive)

@@ -107,6 +107,7 @@ async def serve(
                 )
                 await server.serve(stop)
         finally:
+            server.close()
             sockets.remove_file(endpoint)
     finally:
         context.destroy(linger=0)

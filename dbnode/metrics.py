@@ -86,7 +86,7 @@ class Metrics:
             async with asyncio.timeout(PATIENCE_S):
                 self._measures = await self._server.between_batches(self._desk.measures)
         self._sizes = await asyncio.to_thread(self._desk.sizes)
-        return self._page.page(accept)
+        return await self._page.page(accept)
 
     def _read(self) -> Iterable[Reading]:
         return chain(

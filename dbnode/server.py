@@ -86,8 +86,12 @@ class Server:
         finally:
             watch.cancel()
             expiry.cancel()
-            self._thread.shutdown()
-            self._link.close()
+            self.close()
+
+    def close(self) -> None:
+        """Stop reading, and end the thread once it has done what it does."""
+        self._thread.shutdown()
+        self._link.close()
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -1,24 +1,29 @@
-"""The port of a process that has no other HTTP: ``/metrics`` and ``/healthz``, nothing else."""
+"""The port of a process that has no other HTTP: ``/metrics`` and ``/healthz``, nothing else.
+
+A web server is 8 MB and a third of a process's start. Most are never asked: only the port is
+taken, and the server comes with the first connection, which waits in the port's queue.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from aiohttp import web
+from wire.hosts import is_loopback
+from wire.listening import take_port, url_of
 
-from wire.hosts import hostname, is_loopback
-from wire.listening import listen
+if TYPE_CHECKING:
+    from aiohttp.web import AppRunner
 
 log = logging.getLogger(__name__)
 
 #: Returns the page and its content type, in the format that a scraper accepts.
 Page = Callable[[str], Awaitable[tuple[bytes, str]]]
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +44,42 @@ async def scraped(place: Place, page: Page) -> AsyncIterator[str]:
     if place.port is None:
         yield ""
         return
-    runner = web.AppRunner(_application(place, page), access_log=None, shutdown_timeout=1.0)
+    sockets = take_port(place.host, place.port, option="--metrics-port")
+    serving = asyncio.create_task(_serve(sockets, page, is_loopback(place.host)), name="scrape")
     try:
-        base = await listen(runner, place.host, place.port, option="--metrics-port")
+        base = url_of(sockets[0])
         log.info("metrics at %s/metrics", base)
         yield f"{base}/metrics"
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
+        for one in sockets:
+            one.close()
+
+
+async def _serve(sockets: Sequence[socket.socket], page: Page, is_local: bool) -> None:
+    """Wait for somebody who connects; then answer, until cancelled."""
+    await _asked(sockets)
+    server = await asyncio.to_thread(_server)
+    runner: AppRunner = await server(sockets, page, is_local=is_local)
+    try:
+        await asyncio.Event().wait()
     finally:
         await runner.cleanup()
 
 
-def _application(place: Place, page: Page) -> web.Application:
-    async def metrics(request: web.Request) -> web.Response:
-        body, content_type = await page(request.headers.get("Accept", ""))
-        return web.Response(body=body, headers={"Content-Type": content_type})
-
-    async def health(_: web.Request) -> web.Response:
-        return web.json_response({"status": "ok", "pid": os.getpid()})
-
-    app = web.Application(middlewares=[_local_alone] if is_loopback(place.host) else [])
-    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", health)])
-    return app
+async def _asked(sockets: Sequence[socket.socket]) -> None:
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    for one in sockets:
+        loop.add_reader(one, asked.set)
+    try:
+        await asked.wait()
+    finally:
+        for one in sockets:
+            loop.remove_reader(one)
 
 
-@web.middleware
-async def _local_alone(request: web.Request, handler: Handler) -> Any:
-    # A page in somebody's browser may make its own name lead to this machine.
-    if not is_loopback(hostname(request.host)):
-        raise web.HTTPForbidden(text="ask http://127.0.0.1 or http://localhost, at this port\n")
-    return await handler(request)
+def _server() -> Callable[..., Awaitable[AppRunner]]:
+    from wire.scraping import serve  # noqa: PLC0415
+
+    return serve

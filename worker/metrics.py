@@ -139,7 +139,7 @@ class Metrics:
         """Return the page and its content type."""
         # Looking at the disk may take time; all else is in memory, and read at one moment.
         self._cached = await asyncio.to_thread(cached_bytes, self._folder)
-        return self._page.page(accept)
+        return await self._page.page(accept)
 
     def _read(self) -> Iterable[Reading]:
         node = self._node

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -29,7 +33,7 @@ FINITE = st.floats(0, 1e6, allow_nan=False)
 
 def page(*readings: Reading, accept: str = "") -> str:
     exposition = Exposition("api", "a1", (CALLS, DEPTH, TOOK), lambda: readings)
-    return exposition.page(accept)[0].decode()
+    return asyncio.run(exposition.page(accept))[0].decode()
 
 
 @given(st.lists(FINITE), st.lists(FINITE, unique=True).map(sorted))
@@ -91,18 +95,18 @@ def test_a_number_of_the_wrong_kind_is_an_error_and_not_a_lie(wrong: Reading) ->
         page(wrong)
 
 
-def test_two_expositions_share_nothing() -> None:
+async def test_two_expositions_share_nothing() -> None:
     def read() -> Iterator[Reading]:
         yield DEPTH, (), 1
 
-    pages = [Exposition("api", node, (DEPTH,), read).page()[0] for node in ("a", "b")]
+    pages = [(await Exposition("api", node, (DEPTH,), read).page())[0] for node in "ab"]
     assert b'node="a"' in pages[0]
     assert b'node="a"' not in pages[1]
 
 
 def test_nothing_is_in_the_librarys_global_registry() -> None:
     code = (
-        "import api.metrics, worker.metrics, dbnode.metrics, cli.metrics\n"
+        "import api.metrics, worker.metrics, dbnode.metrics, cli.metrics, wire.exposing\n"
         "import prometheus_client as p\n"
         "print(sorted(m.name for m in p.REGISTRY.collect() if m.name.startswith('skep')))"
     )
@@ -133,3 +137,41 @@ async def test_a_taken_port_is_named_with_what_to_do() -> None:
 async def test_without_a_port_nothing_is_served() -> None:
     async with scraped(Place(), nothing) as url:
         assert url == ""
+
+
+async def test_a_server_comes_with_the_first_who_asks_and_goes_with_the_block() -> None:
+    async def told(accept: str) -> tuple[bytes, str]:
+        return f"told {accept}".encode(), "text/plain"
+
+    async with scraped(Place(host="localhost", port=0), told) as url:
+        where = urlsplit(url)
+        # Whoever comes first waits for it, however many they are.
+        asked = [asyncio.to_thread(_get, where.port, "/metrics") for _ in range(3)]
+        assert await asyncio.gather(*asked) == [(200, "told a/b")] * 3
+        status, text = await asyncio.to_thread(_get, where.port, "/healthz")
+        assert (status, json.loads(text)["status"]) == (200, "ok")
+        strange = await asyncio.to_thread(_get, where.port, "/metrics", host="evil.invalid")
+        assert strange[0] == 403
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.to_thread(_get, where.port, "/metrics")
+
+
+def _get(port: int | None, path: str, host: str = "localhost") -> tuple[int, str]:
+    connection = http.client.HTTPConnection("localhost", port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"Accept": "a/b", "Host": host})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_a_process_that_nobody_scrapes_has_no_web_server() -> None:
+    code = (
+        "import sys, dbnode.main, worker.main, cli.running\n"
+        "print([name for name in ('aiohttp', 'prometheus_client') if name in sys.modules])"
+    )
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30,
+                          env={"PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.stdout == "[]\n", done.stderr
