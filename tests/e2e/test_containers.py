@@ -93,7 +93,7 @@ def test_two_installations_and_two_workers_do_not_touch_each_others_containers(
     with up(tmp_path / "one", *options, "--workers", "2") as one, one.client() as client:
         mine = installation(one.data)
         # The last node that got one is the last that gets another.
-        register(client, engine.PYTHON_IMAGE, policy="round-robin")
+        register(client, engine.PYTHON_IMAGE, policy="round-robin", idle=600)
         for _ in range(2):
             assert client.submit_call("dice", {"roll": "1d6"}, wait=120)["status"] == "DONE"
         first, second = (of_node(one, f"node{n}") for n in (1, 2))
