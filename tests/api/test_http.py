@@ -198,6 +198,28 @@ async def test_pages_of_calls() -> None:
         assert worker.session
 
 
+async def test_a_page_is_empty_only_where_no_call_behind_it_matches() -> None:
+    async with open_room() as room:
+        await room.register()
+        worker = await room.worker()
+        for _ in range(8):
+            assert (await room.invoke())[0] == 202
+        # Those that have begun since are still stored as what they were.
+        worker.credit(5, dice=5)
+        begun = {(await worker.start())[0].call for _ in range(5)}
+        left = [f"c{num}" for num in range(1, 9) if num not in begun]
+        seen: list[str] = []
+        path = "/calls?status=PENDING&limit=2"
+        while path:
+            _, calls, response = await room.ask("GET", path)
+            assert calls, (path, seen, left)
+            seen += calls
+            path = URL(response.links["next"]["url"]).path_qs if response.links else ""
+        assert seen == left
+        _, calls, _ = await room.ask("GET", "/calls?status=RUNNING&limit=9")
+        assert list(calls) == [f"c{num}" for num in sorted(begun)]
+
+
 async def test_max_wait_and_a_full_queue() -> None:
     async with open_room("--queue", "1") as room:
         await room.register()
