@@ -21,7 +21,7 @@ import msgspec
 from miniworker import asking, cgroups, complaints, creation, image_user
 from miniworker.apart import Refusal, Told, apart
 from miniworker.attached import Attached
-from miniworker.engine import Engine, EngineAway, EngineRefused, Image
+from miniworker.engine import EngineAway, EngineRefused, Image
 from miniworker.engine_settings import Settings
 from miniworker.origins import Origins
 from miniworker.sandbox import COMMANDS_BY_PYTHON, NoSandbox, Plan, no_agent
@@ -46,7 +46,7 @@ class ContainerSandbox:
         self._image_name = plan.image
         self._image_id = ""
         self._program = self._find_program()
-        self._engine = Engine(self._settings.engine, self._settings.version)
+        self._engine = asking.engine_of(self._settings)
         # Here, for what talks to the engine is a fork, and its parent is not the zygote.
         self._labels = asking.labels(self._settings, plan)
         self._name = f"skep-{self._settings.boot[:12]}-{plan.folder.name}"
