@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 0.5
 LAST_PAUSE_S: Final = 15.0
+#: An engine that answers for so long and has not made it never got the request, or refused it.
+LATE_S: Final = 5.0
 #: A busy engine takes that long for a list; who has no more patience waits no longer.
 LEAST_WAIT_S: Final = 10.0
 
@@ -60,13 +62,20 @@ def sweep(settings: Mapping[str, str], whose: Whose, patience_s: float = 0) -> N
     known = msgspec.convert(dict(settings), Settings)
     limit, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
     wait_s = min(WAIT_S, max(LEAST_WAIT_S, patience_s))
+    underway, answers_since = Underway(Path(known.folder)), None
     while True:
         try:
-            if _sweep_once(known, whose, wait_s):
+            missing = _sweep_once(known, whose, underway, wait_s)
+            answers_since = answers_since or time.monotonic()
+            if not missing:
                 return
-            words = "what was asked for has not come yet"
+            if time.monotonic() - answers_since > LATE_S:
+                for name in missing:
+                    underway.end(name)
+                return
+            words = f"what was asked for has not come yet: {', '.join(missing)}"
         except (EngineAway, EngineRefused) as error:
-            words = error.message
+            words, answers_since = error.message, None
         if time.monotonic() + pause_s > limit:
             log.warning("containers may be left behind: %s", words)
             return
@@ -74,9 +83,8 @@ def sweep(settings: Mapping[str, str], whose: Whose, patience_s: float = 0) -> N
         pause_s = min(LAST_PAUSE_S, 2 * pause_s)
 
 
-def _sweep_once(known: Settings, whose: Whose, wait_s: float) -> bool:
-    """Remove what there is; return whether nothing more can come."""
-    underway = Underway(Path(known.folder))
+def _sweep_once(known: Settings, whose: Whose, underway: Underway, wait_s: float) -> list[str]:
+    """Remove what there is; return what may still come."""
     # Before the look: what is answered after it was found by it.
     asked = underway.of(lambda labels: _is_own_and_left(labels, known, whose))
     engine, found = Engine(known.engine, known.version, wait_s), set[str]()
@@ -87,7 +95,9 @@ def _sweep_once(known: Settings, whose: Whose, wait_s: float) -> bool:
                 found.update(one.names)
     finally:
         engine.close()
-    return underway.settle(asked, found)
+    for name in found.intersection(asked):
+        underway.end(name)
+    return [name for name in asked if name not in found]
 
 
 def _is_own_and_left(labels: Mapping[str, str], known: Settings, whose: Whose) -> bool:

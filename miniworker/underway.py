@@ -8,15 +8,12 @@ with the labels that say whose it would be.
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-#: An engine that has not made it by then has lost the request, or refused it unheard.
-LATE_S: Final = 60.0
 _PLACE: Final = "underway"
 
 
@@ -45,24 +42,8 @@ class Underway:
         """Return the names of those whose labels are somebody's."""
         return [name for name, labels in self._all() if whose(labels)]
 
-    def settle(self, names: Collection[str], found: Collection[str]) -> bool:
-        """Forget those that were found and those that are late; return whether none is left."""
-        left = False
-        for name in names:
-            if name in found or self._is_late(name):
-                self.end(name)
-            else:
-                left = True
-        return not left
-
     def _all(self) -> Iterator[tuple[str, dict[str, str]]]:
         for file in self._place.glob("[!.]*"):
             # Whoever asked may have been answered just now.
             with contextlib.suppress(OSError, msgspec.MsgspecError):
                 yield file.name, msgspec.json.decode(file.read_bytes(), type=dict[str, str])
-
-    def _is_late(self, name: str) -> bool:
-        try:
-            return time.time() - (self._place / name).stat().st_mtime > LATE_S
-        except FileNotFoundError:
-            return True

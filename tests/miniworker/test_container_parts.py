@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from miniworker.origins import NAME, Origins
 from miniworker.sandbox import Plan
 from miniworker.sharing import host_path
 from miniworker.sweeping import Whose
-from miniworker.underway import LATE_S, Underway
+from miniworker.underway import Underway
 from tests.miniworker.rig import spec
 from wire import inside
 from wire.inside import STAND_IN
@@ -221,21 +220,15 @@ def test_what_is_left_is_what_nobody_can_be_using() -> None:
     assert not Whose(worker=os.getpid()).is_left(own, "another boot")
 
 
-def test_what_was_asked_for_is_known_until_it_is_found_or_late(tmp_path: Path) -> None:
+def test_what_was_asked_for_is_known_until_it_is_answered(tmp_path: Path) -> None:
     underway = Underway(tmp_path)
-    for name in ("a", "b", "c"):
-        underway.begin(name, {"skep.miniworker": name})
-    underway.end("c")
-    asked = underway.of(lambda labels: labels["skep.miniworker"] != "b")
-    assert asked == ["a"]
-    assert not underway.settle(asked, found=["b"])
-    assert sorted(underway.of(bool)) == ["a", "b"]
-    assert underway.settle(["a"], found=["a"])
-    assert underway.of(bool) == ["b"]
-    long_ago = time.time() - LATE_S - 1
-    os.utime(tmp_path / "underway" / "b", (long_ago, long_ago))
-    assert underway.settle(["b"], found=[])
     assert underway.of(bool) == []
+    for name in ("a", "b"):
+        underway.begin(name, {"skep.miniworker": name})
+    assert underway.of(lambda labels: labels["skep.miniworker"] != "b") == ["a"]
+    underway.end("a")
+    underway.end("a")
+    assert underway.of(bool) == ["b"]
 
 
 def test_the_kernels_count_is_read_under_both_cgroups() -> None:

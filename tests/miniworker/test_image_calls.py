@@ -361,6 +361,9 @@ def test_an_engine_that_is_away_when_a_call_comes_is_the_nodes_fault(
     assert isinstance(answer, jobs.Broken), answer
     assert (answer.fault, answer.reason.code) == (Fault.NODE, "no_sandbox")
     assert "does not answer" in answer.reason.message
+    # Whether it understood nobody knows: it is looked for, for a while.
+    assert rig.exit_of(mini.name).status == LEFT_BEHIND
+    eventually(lambda: not underway(rig))
     assert not containers(rig, mini)
 
 
