@@ -73,8 +73,8 @@ tests: $(STAMP) ## The tests alone (make tests ARGS='-k dice'; JOBS=0: one proce
 	@echo "== tests"
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-torture: $(STAMP) ## Random faults under load (make torture MINUTES=10 SEED=n DRIVER=docker)
-	@$(BIN)/python -m tests.faults.torture --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(DRIVER),--driver $(DRIVER))
+torture: $(STAMP) ## Random faults under load (make torture MINUTES=10 SEED=n DRIVER=docker UNFINISHED=fail)
+	@$(BIN)/python -m tests.faults.torture --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(DRIVER),--driver $(DRIVER)) $(if $(UNFINISHED),--unfinished $(UNFINISHED))
 
 coverage: $(STAMP) ## The tests once more, and which lines no test ran (half as slow again)
 	@$(BIN)/coverage erase

@@ -24,8 +24,9 @@ READY_LIMIT_S: Final = 60.0
 #: first start something is wrong that stays wrong, later it may pass (a full disk).
 EARLY_DEATHS: Final = 3
 LATER_EARLY_DEATHS: Final = 12
-#: How long a stage may take to stop before it is killed (a worker lets calls finish).
-STOP_LIMIT_S: Final = 20.0
+#: How long a stage may take to stop before it is killed (a worker lets calls finish, and an
+#: engine remove its containers).
+STOP_LIMIT_S: Final = 25.0
 #: What click exits with for wrong options: trying again changes nothing.
 USAGE_ERROR: Final = 2
 

@@ -32,6 +32,10 @@ EXPIRE_S: Final = 10.0
 BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, MAX_BATCH)
 #: Stands for what is no request.
 NO_REQUEST: Final = "_none"
+#: How much may wait for the store. An api has a few requests under way, and asks again on a
+#: new connection while a disk hangs: what is over this are requests that nobody waits for.
+MAX_WAITING: Final = 1000
+MAX_WAITING_BYTES: Final = 64 << 20
 #: The routing id, REQ's empty frame, the request.
 FRAMES: Final = 3
 
@@ -51,6 +55,10 @@ class Server:
     def __init__(self, socket: zmq.Socket[bytes], desk: Desk) -> None:
         self._desk = desk
         self._waiting: deque[Asked] = deque()
+        #: Of the frames of those.
+        self._bytes = 0
+        #: How many were dropped because too much waited.
+        self.dropped = 0
         self._arrived = asyncio.Event()
         self.drops = Drops()
         self._refused: set[str] = set()
@@ -109,6 +117,7 @@ class Server:
     async def _one_batch(self) -> None:
         loop = asyncio.get_running_loop()
         batch = take(self._waiting)
+        self._bytes -= sum(len(asked.frame) for asked in batch)
         requests = [asked.request for asked in batch]
         answers = await loop.run_in_executor(self._thread, self._desk.answer, requests)
         self.batches.observe(len(batch))
@@ -132,8 +141,18 @@ class Server:
         except errors.BadRequest as error:
             # It takes its turn too: who pipelines requests knows answers by their order.
             request = error
-        self._waiting.append(Asked(peer, frame, request))
+        self._queue(Asked(peer, frame, request))
         self._arrived.set()
+
+    def _queue(self, asked: Asked) -> None:
+        """Let a request wait; the oldest make room, unanswered: they are asked again."""
+        self._waiting.append(asked)
+        self._bytes += len(asked.frame)
+        while self._bytes > MAX_WAITING_BYTES or len(self._waiting) > MAX_WAITING:
+            self._bytes -= len(self._waiting.popleft().frame)
+            if not self.dropped:
+                log.warning("the store is so far behind that the oldest requests are dropped")
+            self.dropped += 1
 
     def _estranged(self, error: errors.WrongVersion) -> None:
         """Log a refusal once: who is refused asks again every few seconds."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Final, Protocol
 
 from miniworker import cgroups, complaints
 from miniworker.engine import Engine, EngineAway, Image
+from miniworker.engine_settings import Settings
 from miniworker.sandbox import Plan
+from miniworker.underway import Underway
 
 #: An engine that is being restarted comes back within seconds: nobody need hear of it.
 RIDE_OUT_S: Final = 5.0
@@ -31,6 +34,11 @@ class Owner(Protocol):
     @property
     def boot(self) -> str:
         """Return the id of its worker's life."""
+
+
+def engine_of(settings: Settings) -> Engine:
+    """Return the engine that makes containers for these settings, and notes what is asked."""
+    return Engine(settings.engine, settings.version, underway=Underway(Path(settings.folder)))
 
 
 def find_image(engine: Engine, name: str, architecture: str) -> Image:
@@ -68,7 +76,7 @@ def find_kills(engine: Engine, version: str, container: str) -> cgroups.Kills | 
 
 
 def labels(owner: Owner, plan: Plan) -> dict[str, str]:
-    """Return whose a container is, as sweeping reads it."""
+    """Return whose a container is, as sweeping reads it; asked by the miniworker itself."""
     return {
         "skep": owner.installation,
         "skep.node": owner.node,

@@ -21,7 +21,7 @@ import msgspec
 from miniworker import asking, cgroups, complaints, creation, image_user
 from miniworker.apart import Refusal, Told, apart
 from miniworker.attached import Attached
-from miniworker.engine import Engine, EngineAway, EngineRefused, Image
+from miniworker.engine import EngineAway, EngineRefused, Image
 from miniworker.engine_settings import Settings
 from miniworker.origins import Origins
 from miniworker.sandbox import COMMANDS_BY_PYTHON, NoSandbox, Plan, no_agent
@@ -46,7 +46,9 @@ class ContainerSandbox:
         self._image_name = plan.image
         self._image_id = ""
         self._program = self._find_program()
-        self._engine = Engine(self._settings.engine, self._settings.version)
+        self._engine = asking.engine_of(self._settings)
+        # Here, for what talks to the engine is a fork, and its parent is not the zygote.
+        self._labels = asking.labels(self._settings, plan)
         self._name = f"skep-{self._settings.boot[:12]}-{plan.folder.name}"
         self._id = ""
         #: The engine was asked to make it, and has not said that it did not.
@@ -265,7 +267,7 @@ class ContainerSandbox:
             network=self._settings.network if self._plan.network else "",
             user=user,
             volumes=image.volumes,
-            labels=self._labels(),
+            labels=self._labels,
             env=self.env,
             ways=self._way.ways(),
         )
@@ -309,9 +311,6 @@ class ContainerSandbox:
     def _agents(self) -> Path:
         return Path(self._settings.folder, "agents")
 
-    def _labels(self) -> dict[str, str]:
-        return asking.labels(self._settings, self._plan)
-
     # --- whom it belongs to -------------------------------------------------------------
 
     def _user(self, image: Image) -> tuple[int, int]:
@@ -324,7 +323,7 @@ class ContainerSandbox:
         users = Path(self._settings.folder, "users")
         # It may need a container of its own to look into.
         self._may_exist = True
-        user = image_user.of(self._engine, image, users, name, self._labels())
+        user = image_user.of(self._engine, image, users, name, self._labels)
         self._may_exist = False
         if user is None:
             raise complaints.refused("unable to find user", self._image_name, "")

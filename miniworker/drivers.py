@@ -78,10 +78,15 @@ def sweep(
     settings: Mapping[str, str],
     parent: int,
     dead: Collection[str] = (),
+    worker: int = 0,
     patience_s: float = 0,
 ) -> None:
-    """Remove what killed miniworkers left that is more than processes and folders."""
+    """Remove what killed miniworkers left that is more than processes and folders.
+
+    Of the zygote ``parent`` only what its ``dead`` left; 0 if that of this ``worker`` ends.
+    """
     if name == "docker":
+        from miniworker.sweeping import Whose  # noqa: PLC0415 - as above
         from miniworker.sweeping import sweep as remove  # noqa: PLC0415 - as above
 
-        remove(settings, parent, dead, patience_s)
+        remove(settings, Whose(parent=parent, dead=dead, worker=worker), patience_s)

@@ -21,6 +21,7 @@ import docker.utils
 import msgspec
 import requests
 
+from miniworker.underway import Underway
 from wire import baked
 from wire.errors import SkepError
 
@@ -89,6 +90,14 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     is_volume: bool = False
 
 
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """One that the engine has, running or not."""
+
+    id: str
+    names: tuple[str, ...]
+    labels: dict[str, str]
+
+
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """The engine itself."""
 
@@ -100,11 +109,19 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Engine:
-    """A connection to one engine; it is made with the first request."""
+    """A connection to one engine; it is made with the first request.
+
+    With ``underway`` it is noted there which containers were asked for and not answered.
+    """
 
     def __init__(
-        self, address: str = "", version: str = LEAST_VERSION, wait_s: float = WAIT_S
+        self,
+        address: str = "",
+        version: str = LEAST_VERSION,
+        wait_s: float = WAIT_S,
+        underway: Underway | None = None,
     ) -> None:
+        self._underway = underway
         self.address = address or default_address()
         self._version = version
         self._wait_s = wait_s
@@ -168,6 +185,19 @@ class Engine:
 
     def create(self, name: str, body: Mapping[str, Any]) -> str:
         """Make a container of these options; return its id."""
+        if self._underway is None:
+            return self._create(name, body)
+        self._underway.begin(name, body["Labels"])
+        try:
+            container = self._create(name, body)
+        except EngineRefused:
+            self._underway.end(name)
+            raise
+        # Not if it is away: it may have understood.
+        self._underway.end(name)
+        return container
+
+    def _create(self, name: str, body: Mapping[str, Any]) -> str:
         with _told(self.address):
             made = self._api.create_container_from_config(dict(body), name)
         container: str = made["Id"]
@@ -241,12 +271,19 @@ class Engine:
             file = archive.extractfile(member) if member is not None else None
             return file.read() if file is not None else b""
 
-    def containers(self, labels: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """Return the labels of all containers, running or not, that have these."""
+    def containers(self, labels: Mapping[str, str]) -> list[Container]:
+        """Return all containers, running or not, that have these labels."""
         wanted = [f"{name}={value}" for name, value in labels.items()]
         with _told(self.address):
             found = self._api.containers(all=True, filters={"label": wanted})
-        return {one["Id"]: one["Labels"] for one in found}
+        return [
+            Container(
+                id=one["Id"],
+                names=tuple(name.removeprefix("/") for name in one["Names"] or ()),
+                labels=one["Labels"],
+            )
+            for one in found
+        ]
 
     def put(self, container: str, folder: str, pieces: Iterable[bytes]) -> None:
         """Unpack a tar, given in pieces, in a folder of a container, running or not."""

@@ -13,7 +13,7 @@ import msgspec
 
 from miniworker import asking, complaints, creation, image_options
 from miniworker.cgroups import Kills
-from miniworker.engine import Engine, EngineAway, EngineRefused, Image
+from miniworker.engine import EngineAway, EngineRefused, Image
 from miniworker.engine_settings import Settings
 from miniworker.origins import Origins
 from miniworker.sandbox import NoSandbox, Plan, no_reach
@@ -33,7 +33,7 @@ class ImageContainers:
         self.plan = plan
         self.settings = msgspec.convert(dict(settings), Settings)
         self.image = plan.spec.runtime.image
-        self.engine = Engine(self.settings.engine, self.settings.version)
+        self.engine = asking.engine_of(self.settings)
         #: Whether something may be left that only a sweep can remove.
         self.is_left = False
 
@@ -99,13 +99,14 @@ class ImageContainers:
         """
         name = f"skep-{self.settings.boot[:12]}-{self.plan.folder.name}-{number}"
         # An engine that dies meanwhile may have made it without our hearing of it.
-        self.is_left = True
+        # That of an earlier one stays to be swept.
+        was_left, self.is_left = self.is_left, True
         try:
             container = self._create(name, order)
         except EngineRefused:
-            self.is_left = False
+            self.is_left = was_left
             raise
-        self.is_left = False
+        self.is_left = was_left
         return container
 
     def kills(self, container: str) -> Kills | None:

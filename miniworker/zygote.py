@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 PACKET_BYTES: Final = 256 << 10
 #: How long what sweeps waits for an engine that is away.
 PATIENCE_S: Final = 600.0
+#: The same at the end, when a worker waits for its zygote, or somebody for the whole node.
+LEAVE_S: Final = 5.0
 #: How often is looked for containers whose time is over, whoever left them.
 SWEEP_S: Final = 60.0
 
@@ -52,6 +54,8 @@ class Zygote:
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._ended = False
         self._sweeps_at = 0.0
+        #: The worker's pid: what is no child of it any more has been left.
+        self._parent = os.getppid()
 
     def __repr__(self) -> str:
         return f"<Zygote of {len(self._living)} miniworkers>"
@@ -72,10 +76,13 @@ class Zygote:
 
     def _leave(self) -> None:
         processes.end_orphans()
+        # What sweeps has just been ended too, done or not.
+        if self._living or self._killed or self._sweepers:
+            settings, worker = self._settings, self._parent
+            drivers.sweep(self._kind, settings, 0, worker=worker, patience_s=LEAVE_S)
+        # Containers may have been asked for that would show them.
         for order in self._living.values():
             shutil.rmtree(order.folder, ignore_errors=True)
-        if self._living or self._killed:
-            drivers.sweep(self._kind, self._settings, parent=0)
 
     def _listen(self) -> None:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
@@ -172,7 +179,10 @@ class Zygote:
                 _begin_child(None)
                 for folder in folders:
                     shutil.rmtree(folder, ignore_errors=True)
-                drivers.sweep(self._kind, self._settings, zygote, self._killed, PATIENCE_S)
+                dead, patience_s = self._killed, PATIENCE_S
+                drivers.sweep(self._kind, self._settings, zygote, dead, patience_s=patience_s)
+            except Exception:
+                log.exception("what was left is left")
             finally:
                 os._exit(0)
         self._sweepers.add(pid)

@@ -32,6 +32,8 @@ _NOW, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 
 #: Against strangers only: our own senders keep far below it.
 MAX_FRAME_BYTES: Final = 64 << 20
+#: Messages of one peer that arrived and were not read.
+MAX_UNREAD: Final = 10_000
 #: How long a connection may take to be made; then its name is looked up again.
 CONNECT_MS: Final = 5000
 #: What is not answered for so long is dead; where we say nothing ourselves, ZeroMQ asks.
@@ -50,12 +52,15 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     """Return a socket with the settings that all of skep's have.
 
     No socket sets a routing id: a second peer of a fixed one would stay deaf for ever.
-    Queues are unbounded here because credits bound what is sent.
+    What is sent is bounded by credits, windows and questions of which one is under way
+    (docs/reliability.md), so its queue need not be; a limit there would make one peer that does
+    not read hold up all others. What comes of one peer, whoever it is, is read no faster than
+    it is taken: behind so many messages its connection waits, and nothing is lost.
     """
     socket = context.socket(kind)
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.SNDHWM, 0)
-    socket.set(zmq.RCVHWM, 0)
+    socket.set(zmq.RCVHWM, MAX_UNREAD)
     socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     # Where nothing answers any more, the kernel would go on for minutes: with the old address
     # of a name that leads elsewhere by now, or keeping all that it could not deliver.

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import zmq
@@ -37,6 +38,8 @@ OnDying = Callable[[str], None]
 HOWS: Final = ("in_order", "failed", "signal", "zygote")
 #: How long the last words of one that has ended may take to come out of its socket.
 LAST_WORDS_S: Final = 0.1
+#: How long those that were told to leave may take; then they are ended with their zygote.
+LEAVE_S: Final = 3.0
 
 
 class Minis:
@@ -64,6 +67,9 @@ class Minis:
         self._on_exit = on_exit
         self._to_fork: list[str] = []
         self._last_words: dict[str, asyncio.TimerHandle] = {}
+        #: Set while none lives.
+        self._empty = asyncio.Event()
+        self._empty.set()
         #: Where each one is spoken to; None until its UP.
         self._peers: dict[str, bytes | None] = {}
         self._names: dict[bytes, str] = {}
@@ -86,6 +92,7 @@ class Minis:
 
     def spawn(self, name: str) -> None:
         """Have a miniworker forked, by the next zygote if there is none now."""
+        self._empty.clear()
         self._peers[name] = None
         if not self._fork(name):
             self._to_fork.append(name)
@@ -123,9 +130,14 @@ class Minis:
         else:
             self.zygote.send(jobs.Kill(miniworker=name))
 
-    def close(self) -> None:
+    async def leave(self) -> None:
+        """Wait a little for those that were told to leave: each removes its own sandbox."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), LEAVE_S)
+
+    async def close(self) -> None:
         """End all of them and the zygote; close the socket."""
-        self.zygote.close()
+        await self.zygote.close()
         for timer in self._last_words.values():
             timer.cancel()
         self._link.close()
@@ -199,6 +211,8 @@ class Minis:
         peer = self._peers.pop(name)
         if peer is not None:
             self._names.pop(peer, None)
+        if not self._peers:
+            self._empty.set()
         self._on_exit(name, why, handed)
 
 

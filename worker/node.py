@@ -141,6 +141,8 @@ class Node:
             log.warning("leaving with %r and %r", self.broker, self.results)
             self._do(self.broker.abandon("its node was stopped", time.monotonic()))
             self._settle()
+        else:
+            await self.minis.leave()
         await self._close()
 
     def _drain(self) -> None:
@@ -163,7 +165,7 @@ class Node:
         self.lookup.close()
         await self.tickets.close()
         await self.errands.close()
-        self.minis.close()
+        await self.minis.close()
         number = self.uplink.session.number
         self.uplink.close(m.Bye(session=number) if number else None)
         await asyncio.to_thread(self._context.term)

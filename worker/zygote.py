@@ -23,6 +23,10 @@ PACKET_BYTES: Final = 256 << 10
 AGAIN_S: Final = 0.05
 AGAIN_MAX_S: Final = 5.0
 LONG_LIFE_S: Final = 10.0
+#: What one may take to end that hung up by itself: the loop stands still meanwhile.
+DEAD_S: Final = 2.0
+#: The same of one that is told to leave: an engine is not done with its containers at once.
+LEAVE_S: Final = 8.0
 
 
 class Zygote:
@@ -86,12 +90,15 @@ class Zygote:
             return False
         return True
 
-    def close(self) -> None:
-        """End it, and with it every miniworker that is left."""
+    async def close(self) -> None:
+        """End it, and with it every miniworker that is left, and what an engine has of them."""
         self._closed = True
         if self._timer:
             self._timer.cancel()
-        self._end()
+        self._hang_up()
+        if self._process is not None:
+            await asyncio.to_thread(_end, self._process, LEAVE_S)
+            self._process = None
 
     def _read(self) -> None:
         while self._socket is not None:
@@ -120,7 +127,9 @@ class Zygote:
         """All its miniworkers have died with it; make another."""
         if self._process is None:
             return
-        self._end()
+        self._hang_up()
+        _end(self._process, DEAD_S)
+        self._process = None
         if self._closed:
             return
         loop = asyncio.get_running_loop()
@@ -131,16 +140,18 @@ class Zygote:
         self._again_s = min(AGAIN_MAX_S, 2 * self._again_s)
         self._on_death()
 
-    def _end(self) -> None:
+    def _hang_up(self) -> None:
+        """Tell it by the end of file."""
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
-        if self._process is not None:
-            # End of file has told it; what it has to kill takes it milliseconds.
-            try:
-                self._process.wait(timeout=2)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+
+
+def _end(process: subprocess.Popen[bytes], limit_s: float) -> None:
+    """Wait for the end of one that was told; kill it if that takes too long."""
+    try:
+        process.wait(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import zmq
 from yarl import URL
 
 from api.drain import AGAIN_S
+from api.settings import Limits
 from tests.api.room import ROOT, ScriptedWorker, open_room, package
 from tests.conftest import soon
 from wire import codec
@@ -196,6 +199,60 @@ async def test_pages_of_calls() -> None:
         _, calls, _ = await room.ask("GET", "/calls?status=DONE")
         assert calls == {}
         assert worker.session
+
+
+async def test_a_page_is_empty_only_where_no_call_behind_it_matches() -> None:
+    async with open_room() as room:
+        await room.register()
+        worker = await room.worker()
+        for _ in range(8):
+            assert (await room.invoke())[0] == 202
+        # Those that have begun since are still stored as what they were.
+        worker.credit(5, dice=5)
+        begun = {(await worker.start())[0].call for _ in range(5)}
+        left = [f"c{num}" for num in range(1, 9) if num not in begun]
+        seen: list[str] = []
+        path = "/calls?status=PENDING&limit=2"
+        while path:
+            _, calls, response = await room.ask("GET", path)
+            assert calls, (path, seen, left)
+            seen += calls
+            path = URL(response.links["next"]["url"]).path_qs if response.links else ""
+        assert seen == left
+        _, calls, _ = await room.ask("GET", "/calls?status=RUNNING&limit=9")
+        assert list(calls) == [f"c{num}" for num in sorted(begun)]
+
+
+async def test_too_much_that_is_not_stored_refuses_new_calls_until_it_is() -> None:
+    result = json.dumps("x" * (INLINE_BYTES - 100)).encode()
+    async with open_room() as room:
+        await room.register()
+        worker = await room.worker()
+        assert room.db is not None
+        os.kill(room.db.pid, signal.SIGSTOP)
+        try:
+            # Those that are answered at once are stored later: here, not at all.
+            for _ in range(2 * Limits().outbox_bytes // INLINE_BYTES):
+                asking = asyncio.ensure_future(
+                    room.ask("POST", "/invokeFunction?wait=20", {"funcName": "dice"})
+                )
+                worker.credit(1, dice=1)
+                await soon(lambda: asking.done() or worker.inbox)  # noqa: B023
+                if not asking.done():
+                    start, _ = await worker.start()
+                    worker.result(start.call, start.attempt, result)
+                status, answer, response = await asking
+                if status != 200:
+                    break
+            assert (status, answer["error"]["code"]) == (503, "store_unavailable")
+            assert int(response.headers["Retry-After"]) >= 1
+        finally:
+            os.kill(room.db.pid, signal.SIGCONT)
+
+        async def takes() -> bool:
+            return (await room.invoke())[0] == 202
+
+        await soon(takes)
 
 
 async def test_max_wait_and_a_full_queue() -> None:

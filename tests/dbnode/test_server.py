@@ -13,7 +13,7 @@ import zmq
 
 from dbnode.desk import Asking, Desk
 from dbnode.memory import MemoryStore
-from dbnode.server import Asked, Server, take
+from dbnode.server import MAX_WAITING_BYTES, Asked, Server, take
 from dbnode.store import Changes
 from tests.conftest import soon
 from tests.dbnode.samples import record
@@ -93,6 +93,27 @@ async def test_what_arrives_during_a_commit_is_committed_together() -> None:
         assert all(b'"ok":true' in each for each in answers)
         assert b"bad_request" in await reply(rude)
         assert store.sizes == [1, 20]
+
+
+async def test_what_waits_for_a_disk_that_hangs_is_bounded_and_the_newest_is_answered() -> None:
+    store = GatedStore()
+    async with serving(store) as (context, endpoint, server):
+        first = req(context, endpoint)
+        first.send(records.encode_request(write(1)))
+        await soon(lambda: store.sizes == [1])
+        # As an api that gives up waiting and asks again, on a connection of its own each time.
+        impatient = open_socket(context, zmq.DEALER)
+        impatient.connect(endpoint)
+        for _ in range(25):
+            impatient.send_multipart([b"", bytes(MAX_WAITING_BYTES // 20)])
+        await soon(lambda: server.dropped == 5)
+        last = req(context, endpoint)
+        last.send(records.encode_request(write(3)))
+        await soon(lambda: server.dropped == 6)
+        assert server.waiting == 20
+        store.gate.set()
+        assert b'"ok":true' in await reply(last)
+        assert b'"ok":true' in await reply(first)
 
 
 async def test_a_defect_is_answered_and_the_server_goes_on() -> None:

@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--unfinished", choices=["requeue", "fail"], default="requeue")
     given = parser.parse_args()
     again = f"make torture MINUTES={given.minutes:g} SEED={given.seed} DRIVER={given.driver}"
+    again += f" UNFINISHED={given.unfinished}"
     print(f"seed {given.seed}: the same faults again with {again}", flush=True)
     is_apart = given.driver == "process"
     if is_apart and (why := net.absent()):
@@ -115,7 +116,8 @@ def main() -> None:
             before |= dock.processes()
         assert_gone(folder / "data", before)
         assert (left := left_behind(folder / "data")) == [], left
-    numbers = {"seed": given.seed, "minutes": given.minutes, "driver": given.driver}
+    asked = ("seed", "minutes", "driver", "unfinished")
+    numbers = {name: getattr(given, name) for name in asked}
     print(json.dumps({**numbers, **told, "violations": 0}, indent=2))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -15,8 +16,20 @@ from miniworker.engine import default_address
 BYTES = 64 << 10
 
 
+def _whole(data: bytes, source: socket.socket) -> bytes:
+    """Return a request with all of its body, which may come apart from its head."""
+    said = re.search(rb"\r\ncontent-length: (\d+)\r\n", data, re.IGNORECASE)
+    size = int(said[1]) if said else 0
+    while len(data.partition(b"\r\n\r\n")[2]) < size:
+        data += source.recv(BYTES)
+    return data
+
+
 class EngineProxy:
-    """Carries bytes both ways; ``refuse`` closes the door, ``cut_at`` breaks one request."""
+    """Carries bytes both ways; ``refuse`` closes the door, ``cut_at`` breaks one request.
+
+    ``late`` keeps some requests back, whoever asked for them, until others have come.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,6 +40,11 @@ class EngineProxy:
         self._unheard = False
         self._gate = threading.Event()
         self._gate.set()
+        self._late = self._until = b""
+        self._wanted = 0
+        self._come = threading.Event()
+        #: Whether a request is kept back, or was.
+        self.has_kept = False
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -44,6 +62,7 @@ class EngineProxy:
         trace: TracebackType | None,
     ) -> None:
         self._gate.set()
+        self._come.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._hang_up()
@@ -84,6 +103,25 @@ class EngineProxy:
         """Let pass what was held."""
         self._gate.set()
 
+    def late(self, words: bytes, until: bytes, times: int) -> None:
+        """Keep requests with ``words`` back until so many with ``until`` have come from now."""
+        self._late, self._until, self._wanted = words, until, times
+
+    def come(self) -> None:
+        """Let pass what was kept back."""
+        self._come.set()
+
+    def _kept(self, first: bytes, data: bytes, source: socket.socket) -> bytes:
+        if self._until and self._until in first:
+            self._wanted -= 1
+            if self._wanted <= 0:
+                self._come.set()
+        if self._late and self._late in first:
+            data = _whole(data, source)
+            self.has_kept = True
+            self._come.wait()
+        return data
+
     def _accept(self) -> None:
         while True:
             try:
@@ -106,10 +144,12 @@ class EngineProxy:
                 self._gate.wait()
                 if not self._open:
                     break
-                if asks and self._cut and self._cut in data.split(b"\r\n", 1)[0]:
+                first = data.split(b"\r\n", 1)[0] if asks else b""
+                data = self._kept(first, data, source)
+                if self._cut and self._cut in first:
                     self._open = False
                     if self._unheard:
-                        target.sendall(data)
+                        target.sendall(_whole(data, source))
                         # Until it has answered: then it has done what it was asked.
                         target.recv(1, socket.MSG_PEEK)
                     break

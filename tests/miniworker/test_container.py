@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from miniworker.loop import LEFT_BEHIND
+from miniworker.processes import descendants
 from tests import engine
 from tests.conftest import eventually
 from tests.miniworker.engine_proxy import EngineProxy
@@ -73,6 +74,7 @@ def test_the_engine_is_asked_for_the_least_and_told_whose_it_is(rig: Rig) -> Non
     assert config["Labels"]["skep"] == rig.settings["installation"]
     assert config["Labels"]["skep.node"] == rig.settings["node"]
     assert config["Labels"]["skep.boot"] == rig.settings["boot"]
+    assert config["Labels"]["skep.parent"] == str(rig.zygote.pid)
     assert (config["NetworkDisabled"], host["AutoRemove"]) == (True, False)
     assert (host["ReadonlyRootfs"], host["Privileged"]) == (True, False)
     assert (host["CapDrop"], host["CapAdd"]) == (["ALL"], None)
@@ -325,6 +327,17 @@ def test_a_warm_sandbox_outlives_its_engines_absence(rig: Rig, proxy: EngineProx
     outcome = mini.call(b'{"x": 1}')[0]
     assert outcome.status is Status.DONE
     proxy.admit()
+
+
+def test_removing_what_a_dead_one_left_leaves_the_living_theirs(rig: Rig) -> None:
+    living, dead = rig.script("print(1)"), rig.script("print(2)")
+    zygote, label = rig.zygote.pid, f"skep.miniworker={dead.name}"
+    os.kill(dead.pid, signal.SIGKILL)
+    assert rig.exit_of(dead.name).status == -signal.SIGKILL
+    eventually(lambda: not engine.containers(rig.settings["installation"], label))
+    # Whoever removes has ended: there was nothing else for it.
+    eventually(lambda: descendants(zygote) == {living.pid})
+    assert living.call()[1] == b"1\n"
 
 
 def test_an_engine_with_another_file_system_is_spoken_to_by_stdio(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from miniworker import cgroups, complaints, creation, passing, passwd
 from miniworker.origins import NAME, Origins
 from miniworker.sandbox import Plan
 from miniworker.sharing import host_path
-from miniworker.sweeping import is_left
+from miniworker.sweeping import Whose
+from miniworker.underway import Underway
 from tests.miniworker.rig import spec
 from wire import inside
 from wire.inside import STAND_IN
@@ -205,12 +206,29 @@ def test_a_worker_in_a_container_knows_where_its_folders_are(path: str, seen: st
 
 def test_what_is_left_is_what_nobody_can_be_using() -> None:
     own = {"skep.boot": "b", "skep.parent": "7", "skep.miniworker": "m1"}
-    assert not is_left(own, "b", 7, dead=())
-    assert is_left(own, "b", 7, dead=("m1",))
-    assert not is_left(own, "b", 7, dead=("m2",))
-    assert is_left(own, "another boot", 7, dead=())
-    assert is_left(own, "b", 8, dead=())
-    assert is_left({}, "b", 7, dead=())
+    living = Whose(parent=7)
+    assert not living.is_left(own, "b")
+    assert Whose(parent=7, dead=("m1",)).is_left(own, "b")
+    assert not Whose(parent=7, dead=("m2",)).is_left(own, "b")
+    assert living.is_left(own, "another boot")
+    assert Whose(parent=8).is_left(own, "b")
+    assert living.is_left({}, "b")
+    # At the end of a node: all of it, but another life's only while its lock is held.
+    assert Whose(worker=os.getppid()).is_left(own, "b")
+    assert Whose(worker=os.getppid()).is_left(own, "another boot")
+    assert Whose(worker=os.getpid()).is_left(own, "b")
+    assert not Whose(worker=os.getpid()).is_left(own, "another boot")
+
+
+def test_what_was_asked_for_is_known_until_it_is_answered(tmp_path: Path) -> None:
+    underway = Underway(tmp_path)
+    assert underway.of(bool) == []
+    for name in ("a", "b"):
+        underway.begin(name, {"skep.miniworker": name})
+    assert underway.of(lambda labels: labels["skep.miniworker"] != "b") == ["a"]
+    underway.end("a")
+    underway.end("a")
+    assert underway.of(bool) == ["b"]
 
 
 def test_the_kernels_count_is_read_under_both_cgroups() -> None:

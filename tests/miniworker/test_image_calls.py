@@ -8,12 +8,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from miniworker.loop import LEFT_BEHIND
-from miniworker.sweeping import sweep
+from miniworker.processes import descendants
+from miniworker.sweeping import Whose, sweep
 from tests import engine
 from tests.conftest import eventually
 from tests.miniworker.engine_proxy import EngineProxy
@@ -357,7 +359,50 @@ def test_an_engine_that_is_away_when_a_call_comes_is_the_nodes_fault(
     assert isinstance(answer, jobs.Broken), answer
     assert (answer.fault, answer.reason.code) == (Fault.NODE, "no_sandbox")
     assert "does not answer" in answer.reason.message
+    # Whether it understood nobody knows: it is looked for, for a while.
+    assert rig.exit_of(mini.name).status == LEFT_BEHIND
+    eventually(lambda: not underway(rig))
     assert not containers(rig, mini)
+
+
+def underway(rig: Rig) -> list[Path]:
+    """Return what the engine was asked for and has not answered."""
+    return list(Path(rig.settings["folder"], "underway").iterdir())
+
+
+def asked(rig: Rig, plain: str, proxy: EngineProxy, looks: int) -> Mini:
+    """Return one whose call is kept from the engine until so many lists were asked for."""
+    with rig.reaching(proxy.address):
+        mini = rig.image(plain)
+    proxy.late(b"/containers/create", until=b"/containers/json", times=looks)
+    mini.job(1, sh("true"))
+    eventually(lambda: proxy.has_kept)
+    return mini
+
+
+def test_what_is_made_after_the_look_for_it_is_found_by_another(
+    rig: Rig, plain: str, proxy: EngineProxy
+) -> None:
+    mini = asked(rig, plain, proxy, looks=1)
+    os.kill(mini.pid, signal.SIGKILL)
+    assert rig.exit_of(mini.name).status == -signal.SIGKILL
+    assert underway(rig)
+    # It is looked for already, but not through the proxy: now it may be made.
+    proxy.come()
+    eventually(lambda: not underway(rig))
+    assert engine.containers(rig.settings["installation"]) == []
+
+
+def test_a_node_that_ends_waits_for_what_its_engine_makes_for_the_dead(
+    found: dict[str, Any], plain: str, proxy: EngineProxy
+) -> None:
+    with Rig(found["settings"] | {"engine": proxy.address}, driver="docker") as rig:
+        eventually(lambda: descendants(rig.zygote.pid) == set(), what="its first look is over")
+        asked(rig, plain, proxy, looks=2)
+    # Its zygote has killed the miniworker, and its first look at its end came too early.
+    proxy.come()
+    assert underway(rig) == []
+    assert engine.containers(rig.settings["installation"]) == []
 
 
 def test_every_worker_of_an_installation_removes_what_has_expired(
@@ -374,7 +419,7 @@ def test_every_worker_of_an_installation_removes_what_has_expired(
     now = int(time.time())
     past, future, theirs = made(own, now - 1), made(own, now + 600), made(other, now - 1)
     try:
-        sweep(found["settings"], parent=os.getpid())
+        sweep(found["settings"], Whose(parent=os.getpid()))
         assert engine.containers(own, "skep.node=dead") == [future]
         assert engine.containers(other) == [theirs]
     finally:

@@ -13,7 +13,7 @@ import zmq
 
 from tests.conftest import soon
 from wire.errors import BadRequest
-from wire.sockets import BURST, Link, OnMessage, bind, open_socket, remove_file
+from wire.sockets import BURST, MAX_UNREAD, Link, OnMessage, bind, open_socket, remove_file
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -110,6 +110,21 @@ async def test_what_cannot_be_routed_is_counted_and_blocks_nobody() -> None:
         server.send([heard[0], b"you"])
         await soon(lambda: got == [b"you"])
         assert server.drops.unroutable == 1
+
+
+def test_what_is_not_read_makes_its_sender_wait_and_is_not_lost() -> None:
+    with context() as made:
+        router, flood = open_socket(made, zmq.ROUTER), made.socket(zmq.DEALER)
+        flood.set(zmq.SNDHWM, 1)
+        flood.connect(bind(router, "tcp://127.0.0.1:*"))
+        # Large enough that what kernels hold of them is little.
+        sent, filler = 0, bytes(4096)
+        while sent < 2 * MAX_UNREAD and flood.poll(1000, zmq.POLLOUT):
+            flood.send_multipart([b"%d" % sent, filler])
+            sent += 1
+        assert MAX_UNREAD <= sent < 2 * MAX_UNREAD
+        for number in range(sent):
+            assert router.recv_multipart()[1] == b"%d" % number
 
 
 async def test_messages_before_the_link_are_read() -> None:

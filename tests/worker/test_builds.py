@@ -59,6 +59,6 @@ async def test_one_that_does_not_leave_when_asked_is_killed() -> None:
             await soon(lambda: exits, what="it is killed")
             assert exits == [f"its miniworker was ended by signal {signal.SIGKILL.value}"]
         finally:
-            minis.close()
+            await minis.close()
             folder.close()
             context.term()
