@@ -86,6 +86,7 @@ atexit.register(print, "still done"); atexit.register(fail)
     "raises": "def f():\n    raise KeyError('no')\nf()\n",
     "chain": "try:\n    1 / 0\nexcept Exception as e:\n    raise ValueError('b') from e\n",
     "syntax": "print('a'\n",
+    "warning": "x = 1\nif x is 1:\n    print('is')\n",
     "null": "x = '\\0'\nprint(len(x), __name__, __file__, __doc__)\n",
     "exit-text": "import sys\nsys.exit('no')\n",
     "exit-minus": "raise SystemExit(-1)\n",
@@ -143,6 +144,24 @@ def test_each_call_is_its_own_though_its_process_was_there_before(rig: Rig) -> N
         found.append(own)
     assert len({drawn for drawn, _, _ in found}) == len({pid for _, pid, _ in found}) == 4
     assert {left for _, _, left in found} == {None}
+
+
+def test_a_fork_made_ahead_has_no_more_to_look_through_at_its_end(rig: Rig) -> None:
+    """Whatever the collector looks at is copied: it was half of what such a call cost."""
+    mini = rig.script("import gc\nprint(len(gc.get_objects()))\n")
+    first, *others = (int(mini.call()[1]) for _ in range(3))
+    assert max(others) <= first
+
+
+def test_a_file_that_has_changed_is_read_again(rig: Rig) -> None:
+    bundle = rig.bundle({"test.py": "print('old')\n"})
+    mini = rig.spawn()
+    assert isinstance(mini.specialise(spec(run="python3 test.py"), bundle), jobs.Ready)
+    assert [mini.call()[1] for _ in range(2)] == [b"old\n"] * 2
+    (bundle / "test.py").write_text("print('another')\n")
+    # The process of the next call may have read it before.
+    mini.call()
+    assert mini.call()[1] == b"another\n"
 
 
 def test_after_a_kill_the_next_is_right(rig: Rig) -> None:
