@@ -531,8 +531,9 @@ class PerCall:
             if report is not None:
                 return self._mode, report
         if self._sandbox.ended is not None:
-            self._finish(*self._sandbox.ended)
-            report = None if self._sandbox.is_build else self._fork_ahead()
+            status, peak_memory = self._sandbox.ended
+            self._finish(status, peak_memory)
+            report = None if self._sandbox.is_build else self._fork_ahead(status)
             if report is not None:
                 return self._mode, report
         return None
@@ -573,12 +574,11 @@ class PerCall:
             poll.register(fd, select.POLLIN)
         return [fd for fd, _ in poll.poll(wait_ms if wait_ms and wait_ms > 0 else None)]
 
-    def _fork_ahead(self) -> int | None:
+    def _fork_ahead(self, status: int) -> int | None:
         """Have a process that waits for the next call, which has most of what it may import."""
-        if not self._is_furnished:
+        # What a call died of, this one must not meet.
+        if not (self._is_furnished or os.WIFSIGNALED(status)):
             self._is_furnished = True
-            for name in USUAL:
-                importlib.import_module(name)
             self._sandbox.dress()
             self._mode.furnish()
             # Or each fork would look through all of it at its end, and copy it for that.
@@ -1381,10 +1381,14 @@ class Script:
 
     def furnish(self) -> None:
         """Make once what each fork would make alike; what only that can make, it will."""
+        start = Start(self._argv[0], only_quietly=True)
+        for name in USUAL:
+            # What none of its calls imports would only make each fork larger.
+            if start.may_import(name):
+                importlib.import_module(name)
         with _streams_of_a_call():
             self._streams = self._open()
         self._own = frozenset(sys.modules) - {"__main__"}
-        start = Start(self._argv[0], only_quietly=True)
         if start.refused is None:
             self._start = start
 
@@ -1448,19 +1452,36 @@ class Start:
         self._file = file
         self.path = os.path.abspath(file)
         self.folder = os.getcwd()
-        first = os.path.dirname(os.path.realpath(self.path))
-        self.sys_path = _sys_path(first, dict(os.environ))
+        self._real = os.path.realpath(self.path)
+        self.sys_path = _sys_path(os.path.dirname(self._real), dict(os.environ))
         self.loader = SourceFileLoader("__main__", self.path)
         self.code: Any = None
         #: Told when there is a call to be told it.
         self.refused: Exception | None = None
+        self._source = b""
         self._seen = self._look()
         try:
             with open(self.path, "rb") as opened:
-                source = opened.read()
-            self.code = _compiled(source, self.path, only_quietly)
+                self._source = opened.read()
+            self.code = _compiled(self._source, self.path, only_quietly)
         except Exception as error:
             self.refused = error
+
+    def may_import(self, name: str) -> bool:
+        """Return whether the file names a module, or one beside it may, which nobody read."""
+        named = re.search(rb"\b%s\b" % name.partition(".")[0].encode(), self._source)
+        return bool(named) or self._is_accompanied()
+
+    def _is_accompanied(self) -> bool:
+        """Return whether modules beside the file, or of the function's own path, may come."""
+        own = self.sys_path[: len(self.sys_path) - len(BASE_PATH)]
+        try:
+            folders = [(folder, os.listdir(folder)) for folder in own if os.path.isdir(folder)]
+        except OSError:
+            return True
+        there = (os.path.join(folder, name) for folder, names in folders for name in names)
+        beside = (place for place in there if os.path.realpath(place) != self._real)
+        return any(place.endswith(".py") or os.path.isdir(place) for place in beside)
 
     def is_still_so(self) -> bool:
         """Return whether the file is the one that was read."""

@@ -153,6 +153,27 @@ def test_a_fork_made_ahead_has_no_more_to_look_through_at_its_end(rig: Rig) -> N
     assert max(others) <= first
 
 
+@pytest.mark.parametrize("beside", [{}, {"beside.py": ""}])
+def test_what_no_call_can_import_is_in_no_fork(rig: Rig, beside: dict[str, str]) -> None:
+    source = "import sys\nprint('sub' + 'process' in sys.modules)\n"
+    mini = rig.spawn()
+    bundle = rig.bundle({"test.py": source, **beside})
+    assert isinstance(mini.specialise(spec(run="python3 test.py"), bundle), jobs.Ready)
+    said = [mini.call()[1] for _ in range(2)]
+    assert said == [b"False\n", b"True\n" if beside else b"False\n"]
+
+
+def test_a_file_that_is_not_there_is_told_each_time(rig: Rig) -> None:
+    mini = rig.spawn()
+    bundle = rig.bundle({"test.py": ""})
+    ready = mini.specialise(spec(run="python3 none/none.py"), bundle)
+    assert isinstance(ready, jobs.Ready)
+    for _ in range(3):
+        outcome, _, _, stderr = mini.call()
+        assert outcome.status is Status.FAILED
+        assert "can't open file" in stderr
+
+
 def test_a_file_that_has_changed_is_read_again(rig: Rig) -> None:
     bundle = rig.bundle({"test.py": "print('old')\n"})
     mini = rig.spawn()
@@ -195,6 +216,8 @@ def test_a_call_that_meets_a_dead_process_is_handed_back(rig: Rig) -> None:
     os.kill(waiting, signal.SIGKILL)
     eventually(lambda: _state(waiting) == "Z")
     mini.job(7)
+    # It beats while a call is with its agent: before that, the end would come alone.
+    assert isinstance(rig.recv(mini.route)[0], jobs.Heartbeat)
     os.kill(first, signal.SIGCONT)
     assert mini.recv()[0] == jobs.Returned(call=7, attempt=1)
     assert isinstance(mini.recv()[0], jobs.Broken)
