@@ -221,7 +221,7 @@ class Front:
         if spec.runtime.contract == "image":
             # What no program can be given is refused here, not in a record.
             images.arguments(bytes(body.params))
-        self._check_room(len(bytes(body.params)), waits=waits, sync=sync)
+        self._check_room(memoryview(body.params).nbytes, waits=waits, sync=sync)
         service.check_nodes(spec)
         return spec
 

@@ -78,14 +78,17 @@ async def invite(request: web.Request) -> None:
 
 
 async def _read(request: web.Request, pace: Pace, most: int) -> bytes:
-    content, body, announced = request.content, bytearray(), request.content_length or 0
+    content, announced, size = request.content, request.content_length or 0, 0
+    pieces = []
     if content.is_eof():
         # A small body is here with its head: nothing is to be waited for.
-        body += await content.read()
-    while max(announced, len(body)) <= most and not content.at_eof():
+        pieces.append(await content.read())
+        size = len(pieces[0])
+    while max(announced, size) <= most and not content.at_eof():
         piece = await pace.next(content.readany())
         pace.came(len(piece))
-        body += piece
-    if max(announced, len(body)) > most:
+        pieces.append(piece)
+        size += len(piece)
+    if max(announced, size) > most:
         raise TooLarge("the request's body is too large", hint="params may be 6 MiB by default")
-    return bytes(body)
+    return b"".join(pieces)

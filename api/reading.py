@@ -157,7 +157,7 @@ def check_depth(params: bytes) -> None:
         BadRequest: they do.
     """
     # Counting brackets is far cheaper than parsing, and enough for nearly every call.
-    if params.count(b"[") + params.count(b"{") <= MAX_DEPTH:
+    if not _has_many_brackets(params):
         return
     depth = deepest = 0
     for byte in msgspec.json.encode(_skeleton(params)):
@@ -167,6 +167,20 @@ def check_depth(params: bytes) -> None:
         raise BadRequest(
             f"params nest deeper than {MAX_DEPTH} levels", hint="flatten them, or send text"
         )
+
+
+def _has_many_brackets(params: bytes) -> bool:
+    """Return whether more brackets open than may nest."""
+    found = 0
+    for bracket in (b"[", b"{"):
+        at = params.find(bracket)
+        # Not ``count``: over a megabyte without any it takes forty times as long.
+        while at >= 0:
+            found += 1
+            if found > MAX_DEPTH:
+                return True
+            at = params.find(bracket, at + 1)
+    return False
 
 
 def _skeleton(params: bytes) -> Any:

@@ -134,10 +134,10 @@ ToAgent = Init | Call | Kill
 _DECODER: Final[msgspec.json.Decoder[FromAgent]] = msgspec.json.Decoder(FromAgent)
 
 
-def encode_frame(message: ToAgent, body: bytes = b"") -> bytes:
-    """Return the bytes of one frame."""
+def encode_head(message: ToAgent, body: bytes = b"") -> bytes:
+    """Return the bytes of one frame but its body, which follows them."""
     header = msgspec.json.encode(message)
-    return _LENGTHS.pack(len(header), len(body)) + header + body
+    return _LENGTHS.pack(len(header), len(body)) + header
 
 
 class FrameReader:
@@ -172,7 +172,8 @@ class FrameReader:
         if len(self._buffer) < start + body:
             return None
         message = _decode(bytes(self._buffer[_LENGTHS.size : start]))
-        content = bytes(self._buffer[start : start + body])
+        with memoryview(self._buffer) as buffer:
+            content = bytes(buffer[start : start + body])
         del self._buffer[: start + body]
         return message, content
 

@@ -46,7 +46,7 @@ class Attached:
         if flag:
             raise ValueError("it never waits")
 
-    def send(self, data: bytes | bytearray) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """Send what goes now."""
         return self._socket.send(data)
 

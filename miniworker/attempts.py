@@ -314,7 +314,8 @@ class Attempts:
             sizes=(len(result), len(stdout), len(stderr)),
             ran_ms=ran_ms,
         )
-        return Tell(message, b"".join(parts))
+        # What is mostly all of it need not be copied for that.
+        return Tell(message, b"".join(parts) if stdout or stderr else result)
 
 
 _GONE: Final = Reason(code="sandbox_lost", message="the sandbox died before the call began")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,6 +12,8 @@ from miniworker import agent
 from miniworker.sandbox import Connection
 
 READ_BYTES: Final = 256 << 10
+#: A larger body is not copied to be behind its header.
+JOINED_BYTES: Final = 16 << 10
 #: More than a connection holds of what a process wrote before it ended.
 LAST_READS: Final = 8
 
@@ -22,10 +25,11 @@ class Channel:
         connection.setblocking(False)
         self._socket = connection
         self._reader = agent.FrameReader(limits)
-        self._out = bytearray()
+        #: What is left to send of frames, in order.
+        self._out: deque[memoryview] = deque()
 
     def __repr__(self) -> str:
-        return f"<Channel {self.fileno()}, {len(self._out)} bytes to send>"
+        return f"<Channel {self.fileno()}, {sum(map(len, self._out))} bytes to send>"
 
     def fileno(self) -> int:
         """Return the descriptor to poll."""
@@ -40,21 +44,29 @@ class Channel:
         self, message: agent.ToAgent, body: bytes = b"", descriptors: Sequence[int] = ()
     ) -> None:
         """Queue a frame and send what goes; a descriptor travels with the first byte."""
-        self._out += agent.encode_frame(message, body)
+        joined, apart = (body, b"") if len(body) <= JOINED_BYTES else (b"", body)
+        self._out.append(memoryview(agent.encode_head(message, body) + joined))
+        if apart:
+            self._out.append(memoryview(apart))
         if descriptors and isinstance(self._socket, socket.socket):
-            sent = socket.send_fds(self._socket, [self._out], list(descriptors))
-            del self._out[:sent]
+            sent = socket.send_fds(self._socket, [self._out[0]], list(descriptors))
+            self._has_gone(sent)
         self.flush()
 
     def flush(self) -> None:
         """Send what goes now. A dead agent shows when reading, not here."""
         try:
             while self._out:
-                del self._out[: self._socket.send(self._out)]
+                self._has_gone(self._socket.send(self._out[0]))
         except BlockingIOError:
             return
         except OSError:
             self._out.clear()
+
+    def _has_gone(self, sent: int) -> None:
+        first = self._out.popleft()
+        if sent < len(first):
+            self._out.appendleft(first[sent:])
 
     def read(self) -> list[tuple[agent.FromAgent, bytes]]:
         """Return the frames that have come.

@@ -125,7 +125,7 @@ class Connection(Protocol):
     def setblocking(self, flag: bool, /) -> None:
         """Wait, or raise ``BlockingIOError``."""
 
-    def send(self, data: bytes | bytearray, /) -> int:
+    def send(self, data: bytes | memoryview, /) -> int:
         """Send some of it; return how much."""
 
     def recv(self, size: int, /) -> bytes:

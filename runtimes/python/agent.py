@@ -49,7 +49,7 @@ from importlib.util import spec_from_file_location
 # interpreter itself needs to begin.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, NoReturn
 
 PROTOCOL = 1
@@ -113,9 +113,12 @@ OWN_LIBRARIES = os.path.dirname(getattr(sys.modules["_ctypes"], "__file__", None
 #: The path as an interpreter has it, without the folder of this file.
 BASE_PATH = sys.path[1:]
 #: What the host needs between calls, whatever a function puts in the place of these.
-_read, _write, _getpid, _exit, _dup2 = os.read, os.write, os.getpid, os._exit, os.dup2
-_ftruncate, _lseek, _pwrite, _environ = os.ftruncate, os.lseek, os.pwrite, os.environ
+_read, _readv, _write, _pwrite, _lseek = os.read, os.readv, os.write, os.pwrite, os.lseek
+_ftruncate, _dup2, _getpid, _exit = os.ftruncate, os.dup2, os.getpid, os._exit
+_environ = os.environ
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+#: Five times as fast; what it writes without an escape, the other would write alike.
+_encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _decode = json.JSONDecoder().decode
 _clock_ns = time.perf_counter_ns
 
@@ -279,6 +282,7 @@ class Sandbox:
         self.page = Page(-1)
         #: What loading left in the folders, which a call finds again.
         self.kept: frozenset[str] = frozenset()
+        self._is_dressed = False
 
     @property
     def limits(self) -> dict[str, int]:
@@ -427,10 +431,14 @@ class Sandbox:
         os.closerange(low, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         # A fork inherits this from its parent; a program must be able to read /proc/self.
         _prctl(SET_DUMPABLE, 1)
-        os.environ.clear()
-        os.environ.update(self.env)
-        if "random" in sys.modules:
-            sys.modules["random"].seed()
+        self.dress()
+
+    def dress(self) -> None:
+        """Let the environment be what every call begins with: here, and in all forks."""
+        if not self._is_dressed:
+            self._is_dressed = True
+            os.environ.clear()
+            os.environ.update(self.env)
 
 
 class Line:
@@ -496,7 +504,9 @@ class PerCall:
 
     Once a call has ended by itself, the process of the next one is forked before that is there:
     what all calls need is done by then, and copied are the pages that it writes to. It waits
-    only while no call runs, so that nothing of a function is ever beside it.
+    only while no call runs, so that nothing of a function is ever beside it. What forks would
+    each do alike is done once before that, here: most of what a fork costs are the pages that
+    it writes to.
     """
 
     def __init__(self, sandbox: Sandbox, mode: Script | Command) -> None:
@@ -504,6 +514,7 @@ class PerCall:
         self._mode = mode
         self._next: Waiting | None = None
         self._call: Call | None = None
+        self._is_furnished = False
         #: When what the call prints is read, if it has not ended by then.
         self._look_at = 0.0
         #: Attempts that were killed before they were read.
@@ -520,8 +531,9 @@ class PerCall:
             if report is not None:
                 return self._mode, report
         if self._sandbox.ended is not None:
-            self._finish(*self._sandbox.ended)
-            report = None if self._sandbox.is_build else self._fork_ahead()
+            status, peak_memory = self._sandbox.ended
+            self._finish(status, peak_memory)
+            report = None if self._sandbox.is_build else self._fork_ahead(status)
             if report is not None:
                 return self._mode, report
         return None
@@ -562,10 +574,16 @@ class PerCall:
             poll.register(fd, select.POLLIN)
         return [fd for fd, _ in poll.poll(wait_ms if wait_ms and wait_ms > 0 else None)]
 
-    def _fork_ahead(self) -> int | None:
+    def _fork_ahead(self, status: int) -> int | None:
         """Have a process that waits for the next call, which has most of what it may import."""
-        for name in USUAL:
-            importlib.import_module(name)
+        # What a call died of, this one must not meet.
+        if not (self._is_furnished or os.WIFSIGNALED(status)):
+            self._is_furnished = True
+            self._sandbox.dress()
+            self._mode.furnish()
+            # Or each fork would look through all of it at its end, and copy it for that.
+            gc.collect()
+            gc.freeze()
         return self._fork()
 
     def _fork(self) -> int | None:
@@ -986,8 +1004,9 @@ class Input:
 
     def hand(self, params: bytes) -> None:
         """Let stdin hold these params, from their beginning on."""
-        _ftruncate(self._memory, 0)
+        # Written before it is cut: pages that are there already cost less than new ones.
         _pwrite(self._memory, params, 0)
+        _ftruncate(self._memory, len(params))
         _lseek(self._reader, 0, 0)
         _dup2(self._reader, 0)
         try:
@@ -1046,7 +1065,7 @@ class Host:
         _dup2(stdin, 0)
         os.close(stdin)
         self._restore()
-        _open_standard_streams("utf-8", "strict", line=True)
+        _use_streams(*_standard_streams("utf-8", "strict", line=True))
         for fd in (self._out, self._err):
             self._poll.register(fd, select.POLLIN)
 
@@ -1063,7 +1082,7 @@ class Host:
             self._files[0].flush()
             self._files[1].flush()
         except Exception:
-            _open_standard_streams("utf-8", "strict", line=True)
+            _use_streams(*_standard_streams("utf-8", "strict", line=True))
             self._files = sys.stdout, sys.stderr
 
     def _load(self) -> None:
@@ -1090,18 +1109,18 @@ class Host:
             # No byte more than this call: what follows is another's, and may go elsewhere.
             try:
                 header, size = LENGTHS.unpack(_read_all(self._data, LENGTHS.size))
-                packed = _read_all(self._data, header + size)
+                packed, params = _read_two(self._data, header, size)
             except EOFError:
                 return
-            message = _decode(packed[:header].decode())
+            message = _decode(packed.decode())
             attempt = message["attempt"]
             self._sandbox.page.begin(attempt)
             if self._sandbox.page.get(Page.SKIPPED) == attempt:
                 self._sandbox.page.put(Page.SKIPPED, 0)
                 self._sandbox.page.put(Page.RUNNING, 0)
                 continue
-            stdin.hand(packed[header:])
-            answer(message, packed[header:])
+            stdin.hand(params)
+            answer(message, params)
 
     def _here(self, message: dict[str, Any], params: bytes) -> None:
         self._give(_env_of(message, _params_in_env(params)))
@@ -1179,7 +1198,7 @@ class Host:
             sizes = len(result), len(out), len(err), omitted
             packed = DONE % (attempt, *sizes, peak_memory, ran_us)
             body = result + out + err
-        _write_all(self._data, LENGTHS.pack(len(packed), len(body)) + packed + body)
+        _write_both(self._data, LENGTHS.pack(len(packed), len(body)) + packed, body)
 
     def _printed(self, attempt: int) -> tuple[bytes, bytes, int]:
         """Return what the call printed; nearly always that is nothing."""
@@ -1218,7 +1237,7 @@ class Handler:
 
     def load(self, env: dict[str, str]) -> None:
         """Import the module, as part of the package ``function`` or else by itself."""
-        _prepare_imports(os.getcwd(), env)
+        _find_here(_sys_path(os.getcwd(), env), os.getcwd())
         main = types.ModuleType("__main__")
         sys.modules["__main__"], sys.argv = main, [self.entry]
         # The function gets a json of its own to change: this one answers for it.
@@ -1309,7 +1328,8 @@ def _is_async(function: Any) -> bool:
 
 def _as_json(value: Any) -> bytes:
     try:
-        text = _encode(value)
+        ascii_text = _encode_ascii(value)
+        text = _encode(value) if "\\u" in ascii_text else ascii_text
     except (TypeError, ValueError, RecursionError) as error:
         kind = type(value).__name__
         raise NotJson(f"it returned a {kind} that cannot be JSON: {error}") from None
@@ -1317,7 +1337,7 @@ def _as_json(value: Any) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         # Half a pair of surrogates: JSON can say it, UTF-8 cannot.
-        return json.dumps(value, separators=(",", ":")).encode()
+        return ascii_text.encode()
 
 
 class NotJson(TypeError):
@@ -1354,26 +1374,35 @@ class Script:
             rest = rest[1:]
         self._argv = rest
         self._command = argv
-        self._code: Any = None
-        self._refused: BaseException | None = None
+        self._streams: tuple[Any, Any, Any] | None = None
+        self._start: Start | None = None
         #: The modules that are this file's, and no script's.
         self._own: frozenset[str] = frozenset()
 
+    def furnish(self) -> None:
+        """Make once what each fork would make alike; what only that can make, it will."""
+        start = Start(self._argv[0], only_quietly=True)
+        for name in USUAL:
+            # What none of its calls imports would only make each fork larger.
+            if start.may_import(name):
+                importlib.import_module(name)
+        with _streams_of_a_call():
+            self._streams = self._open()
+        self._own = frozenset(sys.modules) - {"__main__"}
+        if start.refused is None:
+            self._start = start
+
     def prepare(self) -> None:
         """Do what that interpreter does before it runs the file, in the fork of a call."""
-        _open_standard_streams(
-            sys.stdout.encoding, sys.stdout.errors or "strict", through=self._unbuffered
-        )
-        path = os.path.abspath(self._argv[0])
-        self._own = frozenset(sys.modules) - {"__main__"}
-        self._be_main(path)
-        try:
-            with open(path, "rb") as file:
-                source = file.read()
-            self._code = compile(source, path, "exec", dont_inherit=True)
-        except Exception as error:
-            # Told when there is a call to be told it.
-            self._refused = error
+        _use_streams(*(self._streams or self._open()))
+        self._own = self._own or frozenset(sys.modules) - {"__main__"}
+        if self._start is None or not self._start.is_still_so():
+            self._start = Start(self._argv[0])
+        self._be_main(self._start)
+
+    def _open(self) -> tuple[Any, Any, Any]:
+        errors = sys.stdout.errors or "strict"
+        return _standard_streams(sys.stdout.encoding, errors, through=self._unbuffered)
 
     def run(self, report: int) -> NoReturn:
         """Be that interpreter, to its end."""
@@ -1392,27 +1421,105 @@ class Script:
         _end(status, self._own)
 
     def _execute(self) -> None:
-        if isinstance(self._refused, OSError):
+        start = self._start or Start(self._argv[0])
+        if isinstance(start.refused, OSError):
             line = "%s: can't open file %r: [Errno %d] %s"
-            path, error = os.path.abspath(self._argv[0]), self._refused
-            words = (self._executable, path, error.errno, error.strerror)
+            words = (self._executable, start.path, start.refused.errno, start.refused.strerror)
             print(line % words, file=sys.stderr)
             raise SystemExit(2)
-        if self._refused is not None:
-            raise self._refused
-        exec(self._code, sys.modules["__main__"].__dict__)
+        if start.refused is not None:
+            raise start.refused
+        exec(start.code, sys.modules["__main__"].__dict__)
 
-    def _be_main(self, path: str) -> None:
+    def _be_main(self, start: Start) -> None:
         sys.argv = list(self._argv)
         if hasattr(sys, "orig_argv"):
             sys.orig_argv = list(self._command)
-        _prepare_imports(os.path.dirname(os.path.realpath(path)), dict(os.environ))
+        _find_here(start.sys_path, start.folder)
+        # Held by nobody else, so that it ends when an interpreter's would.
         main = types.ModuleType("__main__")
-        main.__file__ = path
-        main.__loader__ = SourceFileLoader("__main__", path)
+        main.__file__ = start.path
+        main.__loader__ = start.loader
         vars(main).update(__builtins__=sys.modules["builtins"], __cached__=None)
         vars(main).update(__annotations__={})
         sys.modules["__main__"] = main
+
+
+class Start:
+    """Where an interpreter that begins to run a file finds what, and the code of the file."""
+
+    def __init__(self, file: str, *, only_quietly: bool = False) -> None:
+        self._file = file
+        self.path = os.path.abspath(file)
+        self.folder = os.getcwd()
+        self._real = os.path.realpath(self.path)
+        self.sys_path = _sys_path(os.path.dirname(self._real), dict(os.environ))
+        self.loader = SourceFileLoader("__main__", self.path)
+        self.code: Any = None
+        #: Told when there is a call to be told it.
+        self.refused: Exception | None = None
+        self._source = b""
+        self._seen = self._look()
+        try:
+            with open(self.path, "rb") as opened:
+                self._source = opened.read()
+            self.code = _compiled(self._source, self.path, only_quietly)
+        except Exception as error:
+            self.refused = error
+
+    def may_import(self, name: str) -> bool:
+        """Return whether the file names a module, or one beside it may, which nobody read."""
+        named = re.search(rb"\b%s\b" % name.partition(".")[0].encode(), self._source)
+        return bool(named) or self._is_accompanied()
+
+    def _is_accompanied(self) -> bool:
+        """Return whether modules beside the file, or of the function's own path, may come."""
+        own = self.sys_path[: len(self.sys_path) - len(BASE_PATH)]
+        try:
+            folders = [(folder, os.listdir(folder)) for folder in own if os.path.isdir(folder)]
+        except OSError:
+            return True
+        there = (os.path.join(folder, name) for folder, names in folders for name in names)
+        beside = (place for place in there if os.path.realpath(place) != self._real)
+        return any(place.endswith(".py") or os.path.isdir(place) for place in beside)
+
+    def is_still_so(self) -> bool:
+        """Return whether the file is the one that was read."""
+        return self._seen is not None and self._seen == self._look()
+
+    def _look(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self._file)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _compiled(source: bytes, path: str, only_quietly: bool) -> Any:
+    """Return the code of a file; ``only_quietly``: raise what would be a warning."""
+    if not only_quietly:
+        return compile(source, path, "exec", dont_inherit=True)
+    import warnings  # noqa: PLC0415 - only forks that are made ahead need it
+
+    with warnings.catch_warnings():
+        # A warning belongs into the log of each call.
+        warnings.simplefilter("error")
+        return compile(source, path, "exec", dont_inherit=True)
+
+
+@contextlib.contextmanager
+def _streams_of_a_call() -> Iterator[None]:
+    """Have for a moment what a call has on its descriptors 0, 1 and 2."""
+    own = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for number in range(3)]
+    out, child_out = os.pipe()
+    params = _memory("params", b"")
+    for number, fd in enumerate((params, child_out, child_out)):
+        os.dup2(fd, number)
+    yield
+    for number, fd in enumerate(own):
+        os.dup2(fd, number)
+    for fd in (*own, out, child_out, params):
+        os.close(fd)
 
 
 def _end(code: Any, own: frozenset[str]) -> NoReturn:
@@ -1492,6 +1599,9 @@ class Command:
 
     def __init__(self, argv: list[str]) -> None:
         self._argv = argv
+
+    def furnish(self) -> None:
+        """Do nothing: another program makes all of it anew."""
 
     def prepare(self) -> None:
         """Do nothing: another program takes the place of this one."""
@@ -1697,23 +1807,34 @@ class Bundle:
         return spec
 
 
-def _prepare_imports(first: str, env: dict[str, str]) -> None:
+def _sys_path(first: str, env: dict[str, str]) -> list[str]:
     own = [os.path.abspath(p) for p in env.get("PYTHONPATH", "").split(":") if p]
-    sys.path[:] = [first, *own, *BASE_PATH]
-    sys.meta_path.append(Bundle(os.getcwd()))
+    return [first, *own, *BASE_PATH]
+
+
+def _find_here(path: list[str], folder: str) -> None:
+    """Have modules found as an interpreter does, and the bundle in this folder as a package."""
+    sys.path[:] = path
+    sys.meta_path.append(Bundle(folder))
     # The bundle is read-only, and what is beside it is gone after the call.
     sys.dont_write_bytecode = True
 
 
-def _open_standard_streams(
+def _standard_streams(
     encoding: str, errors: str, through: bool = False, line: bool = False
-) -> None:
-    """Make sys.stdin, stdout and stderr as an interpreter makes them."""
-    sys.stdin = sys.__stdin__ = _text(0, "r", encoding, errors)  # type: ignore[misc]
-    out = _text(1, "w", encoding, errors, through, line)
-    err = _text(2, "w", encoding, "backslashreplace", through, line=True)
-    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
+) -> tuple[Any, Any, Any]:
+    """Return sys.stdin, stdout and stderr as an interpreter makes them."""
+    return (
+        _text(0, "r", encoding, errors),
+        _text(1, "w", encoding, errors, through, line),
+        _text(2, "w", encoding, "backslashreplace", through, line=True),
+    )
+
+
+def _use_streams(stdin: Any, stdout: Any, stderr: Any) -> None:
+    sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = stdout  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = stderr  # type: ignore[misc]
 
 
 def _text(
@@ -1794,13 +1915,36 @@ def _read_all(fd: int, size: int) -> bytes:
     data = _read(fd, min(size, 1 << 20)) if size else b""
     if len(data) == size:
         return data
-    whole = bytearray(data)
-    while data and len(whole) < size:
-        data = _read(fd, min(size - len(whole), 1 << 20))
-        whole += data
-    if len(whole) < size:
+    whole = bytearray(size)
+    have = len(data)
+    whole[:have] = data
+    came = have
+    with memoryview(whole) as view:
+        # Each piece to its place: what is large is copied no more often than it must be.
+        while came and have < size:
+            came = _readv(fd, [view[have:]])
+            have += came
+    if have < size:
         raise EOFError("the connection has ended")
-    return bytes(whole)
+    # Whoever asks takes any kind of bytes, and bytes proper would be one copy more.
+    return whole  # type: ignore[return-value]
+
+
+def _read_two(fd: int, first: int, second: int) -> tuple[bytes, bytes]:
+    """Return so many bytes, and so many that follow: at once, if they are few."""
+    if first + second > READ_BYTES:
+        return _read_all(fd, first), _read_all(fd, second)
+    data = _read_all(fd, first + second)
+    return data[:first], data[first:]
+
+
+def _write_both(fd: int, head: bytes, body: bytes) -> None:
+    """Write a body behind its head: at once, if it is small, for one of them is a copy."""
+    if len(body) > READ_BYTES:
+        _write_all(fd, head)
+        _write_all(fd, body)
+    else:
+        _write_all(fd, head + body)
 
 
 def _write_all(fd: int, data: bytes) -> None:

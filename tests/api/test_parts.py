@@ -520,3 +520,14 @@ def test_who_finds_the_queue_full_is_told_when_a_tenth_of_it_will_have_gone() ->
     for second in range(30, 45):
         drain.saw(1450, float(second))
     assert drain.retry_after_s(100) == AGAIN_S
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"":'])
+def test_params_may_have_many_brackets_but_not_deep_ones(opening: bytes) -> None:
+    closing = b"]" if opening == b"[" else b"}"
+    most = reading.MAX_DEPTH
+    reading.check_depth(opening * most + b"0" + closing * most)
+    reading.check_depth(b"[" + b",".join([opening + b"0" + closing] * 5000) + b"]")
+    reading.check_depth(b'"' + b"[{" * 5000 + b'"')
+    with pytest.raises(BadRequest):
+        reading.check_depth(opening * (most + 1) + b"0" + closing * (most + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniworker import agent
+from miniworker.channel import Channel
 from wire.errors import ProtocolError
 
 LIMITS = agent.Limits()
@@ -32,6 +34,30 @@ def test_frames_may_come_in_pieces(size: int) -> None:
         found += reader.feed(data[start : start + size])
     assert [type(message) for message, _ in found] == [agent.Ready, agent.Result]
     assert found[1][1] == b"abc"
+
+
+def test_frames_to_a_slow_agent_arrive_whole_and_in_order() -> None:
+    near, far = socket.socketpair()
+    channel = Channel(near, LIMITS)
+    bodies = [b"first", b"\n".join(b"%d" % n for n in range(400_000)), b"", b"x" * 100_000]
+    for attempt, body in enumerate(bodies):
+        call = agent.Call(call=1, attempt=attempt, timeout_ms=1000, env={})
+        channel.send(call, body)
+    assert " 0 bytes to send" not in repr(channel)
+    came = bytearray()
+    while channel.has_more_to_send:
+        came += far.recv(50_000)
+        channel.flush()
+    channel.close()
+    while piece := far.recv(50_000):
+        came += piece
+    far.close()
+    for attempt, body in enumerate(bodies):
+        header, size = struct.unpack_from(">II", came)
+        assert json.loads(came[8 : 8 + header])["attempt"] == attempt
+        assert came[8 + header : 8 + header + size] == body
+        del came[: 8 + header + size]
+    assert not came
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,9 @@ def test_state_is_kept_in_one_process_and_not_by_forks(rig: Rig) -> None:
         (None, "null"),
         ({"a": [1, True]}, '{"a":[1,true]}'),
         ("é\n", '"é\\n"'),
+        ("a\x7f\x1f", '"a\x7f\\u001f"'),
+        ("\\u00e9", '"\\\\u00e9"'),
+        ({"\U0001f3b2": 1.5}, '{"\U0001f3b2":1.5}'),
         ("", '""'),
     ],
 )

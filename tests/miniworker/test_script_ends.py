@@ -86,6 +86,7 @@ atexit.register(print, "still done"); atexit.register(fail)
     "raises": "def f():\n    raise KeyError('no')\nf()\n",
     "chain": "try:\n    1 / 0\nexcept Exception as e:\n    raise ValueError('b') from e\n",
     "syntax": "print('a'\n",
+    "warning": "x = 1\nif x is 1:\n    print('is')\n",
     "null": "x = '\\0'\nprint(len(x), __name__, __file__, __doc__)\n",
     "exit-text": "import sys\nsys.exit('no')\n",
     "exit-minus": "raise SystemExit(-1)\n",
@@ -145,6 +146,45 @@ def test_each_call_is_its_own_though_its_process_was_there_before(rig: Rig) -> N
     assert {left for _, _, left in found} == {None}
 
 
+def test_a_fork_made_ahead_has_no_more_to_look_through_at_its_end(rig: Rig) -> None:
+    """Whatever the collector looks at is copied: it was half of what such a call cost."""
+    mini = rig.script("import gc\nprint(len(gc.get_objects()))\n")
+    first, *others = (int(mini.call()[1]) for _ in range(3))
+    assert max(others) <= first
+
+
+@pytest.mark.parametrize("beside", [{}, {"beside.py": ""}])
+def test_what_no_call_can_import_is_in_no_fork(rig: Rig, beside: dict[str, str]) -> None:
+    source = "import sys\nprint('sub' + 'process' in sys.modules)\n"
+    mini = rig.spawn()
+    bundle = rig.bundle({"test.py": source, **beside})
+    assert isinstance(mini.specialise(spec(run="python3 test.py"), bundle), jobs.Ready)
+    said = [mini.call()[1] for _ in range(2)]
+    assert said == [b"False\n", b"True\n" if beside else b"False\n"]
+
+
+def test_a_file_that_is_not_there_is_told_each_time(rig: Rig) -> None:
+    mini = rig.spawn()
+    bundle = rig.bundle({"test.py": ""})
+    ready = mini.specialise(spec(run="python3 none/none.py"), bundle)
+    assert isinstance(ready, jobs.Ready)
+    for _ in range(3):
+        outcome, _, _, stderr = mini.call()
+        assert outcome.status is Status.FAILED
+        assert "can't open file" in stderr
+
+
+def test_a_file_that_has_changed_is_read_again(rig: Rig) -> None:
+    bundle = rig.bundle({"test.py": "print('old')\n"})
+    mini = rig.spawn()
+    assert isinstance(mini.specialise(spec(run="python3 test.py"), bundle), jobs.Ready)
+    assert [mini.call()[1] for _ in range(2)] == [b"old\n"] * 2
+    (bundle / "test.py").write_text("print('another')\n")
+    # The process of the next call may have read it before.
+    mini.call()
+    assert mini.call()[1] == b"another\n"
+
+
 def test_after_a_kill_the_next_is_right(rig: Rig) -> None:
     mini = rig.script("import sys, time\nif 'wait' in sys.stdin.read(): time.sleep(600)\n")
     for _ in range(2):
@@ -176,6 +216,8 @@ def test_a_call_that_meets_a_dead_process_is_handed_back(rig: Rig) -> None:
     os.kill(waiting, signal.SIGKILL)
     eventually(lambda: _state(waiting) == "Z")
     mini.job(7)
+    # It beats while a call is with its agent: before that, the end would come alone.
+    assert isinstance(rig.recv(mini.route)[0], jobs.Heartbeat)
     os.kill(first, signal.SIGCONT)
     assert mini.recv()[0] == jobs.Returned(call=7, attempt=1)
     assert isinstance(mini.recv()[0], jobs.Broken)
