@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Final
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from api.front import Front
 from api.guard import STATUS
 from api.keyed import key_of
 from api.lines import lines_of
+from api.live import Live
 from api.pace import invite
 from api.prepared import BUG
 from api.queries import NoPath, WaitQuery, wait_s
@@ -71,6 +73,8 @@ class BatchRoutes:
 
 
 class _Batch:
+    """One request: lines begin calls as there is room, one task writes what they came to."""
+
     def __init__(
         self,
         front: Front,
@@ -85,59 +89,117 @@ class _Batch:
         self._response = response
         self._wait_s = seconds
         self._trace = trace
+        #: What is under way or not taken by the client yet.
         self._calls = 0
         self._bytes = 0
-        self._room = asyncio.Condition()
-        self._writing = asyncio.Lock()
+        #: Answers to be written, and the bytes of their lines.
+        self._said: list[tuple[bytes, int]] = []
+        self._group = asyncio.TaskGroup()
+        #: Set when an answer is there; when some were taken; when the request is over.
+        self._has_said = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._over = False
 
     async def run(self, max_line: int) -> None:
         """Begin a call for each line as there is room; return when all are answered."""
-        index = 0
-        async with asyncio.TaskGroup() as group:
-            try:
-                async for line in lines_of(self._request, self._stall_s, max_line):
-                    if line is None:
-                        await self._say(_refused(index, _too_long(max_line)))
-                    elif line.strip():
-                        await self._enter(len(line))
-                        group.create_task(self._one(index, line))
-                    index += 1
-            except SkepError as error:
-                # The answer has begun: that the body broke off can only be said in it.
-                await self._say(_refused(index, error))
-
-    async def _one(self, index: int, line: bytes) -> None:
         try:
-            await self._say(await self._answer(index, line))
+            async with self._group:
+                writing = self._group.create_task(self._write())
+                await self._read(max_line)
+                while self._calls:
+                    await self._some_taken()
+                writing.cancel()
         finally:
-            async with self._room:
-                self._calls -= 1
-                self._bytes -= len(line)
-                self._room.notify_all()
+            self._over = True
 
-    async def _enter(self, size: int) -> None:
-        async with self._room:
-            await self._room.wait_for(lambda: self._has_room(size))
+    async def _read(self, max_line: int) -> None:
+        index = 0
+        try:
+            async for line in lines_of(self._request, self._stall_s, max_line):
+                if line is None or line.strip():
+                    size = len(line or b"")
+                    while not self._has_room(size):
+                        await self._some_taken()
+                    self._calls += 1
+                    self._bytes += size
+                    if line is None:
+                        self._say(_refused(index, _too_long(max_line)), 0)
+                    else:
+                        self._begin(index, line)
+                index += 1
+        except SkepError as error:
+            # The answer has begun: that the body broke off can only be said in it.
             self._calls += 1
-            self._bytes += size
+            self._say(_refused(index, error), 0)
 
     def _has_room(self, size: int) -> bool:
         # A line that is larger than all the room goes alone.
         fits = self._calls < MAX_CALLS and self._bytes + size <= MAX_BYTES
         return fits or not self._calls
 
-    async def _answer(self, index: int, line: bytes) -> BatchLine:
+    async def _some_taken(self) -> None:
+        self._taken.clear()
+        await self._taken.wait()
+
+    def _begin(self, index: int, line: bytes) -> None:
+        """Begin the call of a line at once if that can be, else in a task."""
+        size = len(line)
         try:
             said = read(InvokeLine, line)
             check_depth(bytes(said.params))
-            call = await self._patiently(said)
+            live = self._begun(said)
+        except QueueFull:
+            live = None
         except SkepError as error:
-            return _refused(index, error)
+            self._say(_refused(index, error), size)
+            return
+        except Exception:
+            log.exception("a line of a batch could not be answered")
+            self._say(_refused(index, BUG), size)
+            return
+        if live is None:
+            self._later(index, size, self._patiently(said))
+        else:
+            self._front.watch(live, self._wait_s, lambda: self._ended(index, size, live))
+
+    def _begun(self, said: InvokeLine) -> Live | None:
+        if not self._wait_s or said.idempotency_key is not None:
+            return None
+        return self._front.begin(said.body(), self._trace)
+
+    def _ended(self, index: int, size: int, live: Live) -> None:
+        """Answer with the record of a call that ended; else once it is durable."""
+        if self._over:
+            return
+        if not live.status.is_terminal:
+            self._later(index, size, self._front.promised(live))
+        elif live.away is not None:
+            self._later(index, size, self._front.told(live))
+        else:
+            self._say(self._line(index, live.call()), size)
+
+    def _later(self, index: int, size: int, asked: Coroutine[Any, Any, Call]) -> None:
+        work = self._answer(index, size, asked)
+        try:
+            self._group.create_task(work)
+        except RuntimeError:
+            # Another line's task has found that the client hung up.
+            work.close()
+            asked.close()
+
+    async def _answer(self, index: int, size: int, asked: Awaitable[Call]) -> None:
+        try:
+            line = self._line(index, await asked)
+        except SkepError as error:
+            line = _refused(index, error)
         except (ConnectionError, TimeoutError):
             raise
         except Exception:
             log.exception("a line of a batch could not be answered")
-            return _refused(index, BUG)
+            line = _refused(index, BUG)
+        self._say(line, size)
+
+    def _line(self, index: int, call: Call) -> BatchLine:
         if not self._wait_s:
             return BatchLine(index=index, status=202, call_num=call.call_num)
         status = 200 if call.status.is_terminal else 202
@@ -160,14 +222,23 @@ class _Batch:
         if key is not None:
             call, _ = await self._front.once(body, key, self._wait_s, self._trace)
             return call
-        if not self._wait_s:
-            return await self._front.submit(body, self._trace)
-        return await self._front.invoke(body, self._wait_s, self._trace)
+        return await self._front.asked(body, self._wait_s, self._trace)
 
-    async def _say(self, line: BatchLine) -> None:
-        """Write a line; who takes none for so long is gone, or might as well be."""
-        async with self._writing, asyncio.timeout(self._stall_s):
-            await self._response.write(to_json(line) + b"\n")
+    def _say(self, line: BatchLine, size: int) -> None:
+        self._said.append((to_json(line) + b"\n", size))
+        self._has_said.set()
+
+    async def _write(self) -> None:
+        """Write what there is to say, all at once; whoever takes none for so long is gone."""
+        while True:
+            await self._has_said.wait()
+            self._has_said.clear()
+            said, self._said = self._said, []
+            async with asyncio.timeout(self._stall_s):
+                await self._response.write(b"".join(line for line, _ in said))
+            self._calls -= len(said)
+            self._bytes -= sum(size for _, size in said)
+            self._taken.set()
 
 
 def _check(request: web.Request) -> None:

@@ -31,6 +31,14 @@ class Hand(msgspec.Struct, frozen=True):
     """Give this attempt to the agent: from here on it may have begun."""
 
     held: Held
+    #: Whether another one runs, so that this one's time has not begun.
+    ahead: bool = False
+
+
+class Revoke(msgspec.Struct, frozen=True):
+    """Let nothing up to this serial begin any more; ``revoked`` is told what has."""
+
+    serial: int
 
 
 class KillAttempt(msgspec.Struct, frozen=True):
@@ -43,4 +51,4 @@ class Destroy(msgspec.Struct, frozen=True):
     """Kill the sandbox; ``gone`` is told when that has happened."""
 
 
-Action = Tell | Hand | KillAttempt | Destroy
+Action = Tell | Hand | Revoke | KillAttempt | Destroy

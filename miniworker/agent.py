@@ -44,11 +44,16 @@ class Frame(
 
 
 class Hello(Frame, frozen=True, kw_only=True, tag="hello"):
-    """The agent lives; ``mark`` says that it can take a descriptor."""
+    """The agent lives; ``mark`` says that it can take a descriptor.
+
+    ``ahead``: a handler's calls may come before the one that runs has ended. It begins none
+    that is revoked on its mark, and leaves what it has not begun to its next process.
+    """
 
     protocol: Count
     pid: Count
     mark: bool
+    ahead: bool = False
 
 
 class Ready(Frame, frozen=True, kw_only=True, tag="ready"):

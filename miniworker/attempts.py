@@ -85,7 +85,7 @@ class Attempts:
     def job(self, job: jobs.Job, params: bytes, now: float) -> list[Action]:
         """Take an attempt: it runs now, or waits behind the head."""
         if self._closed:
-            return [_returned(job)]
+            return [returned(job)]
         self.serial = next(self._serials)
         self._waiting.append(Held(self.serial, job, params, now))
         return self._next(now)
@@ -93,18 +93,18 @@ class Attempts:
     def cancel(self, call: int, attempt: int, reason: Reason, now: float) -> list[Action]:
         """End one attempt: what waits is handed back, the head is killed."""
         for held in self._waiting:
-            if _is(held, call, attempt):
+            if is_of(held, call, attempt):
                 self._waiting.remove(held)
-                return [_returned(held.job)]
-        if self._head is None or not _is(self._head, call, attempt) or self._ending:
+                return [returned(held.job)]
+        if self._head is None or not is_of(self._head, call, attempt) or self._ending:
             return []
         return self._end(self._head, Status.CANCELLED, reason, now)
 
     def recall(self) -> list[Action]:
         """Hand back all that waits: the head turned out slow."""
-        returned: list[Action] = [_returned(held.job) for held in self._waiting]
+        actions: list[Action] = [returned(held.job) for held in self._waiting]
         self._waiting.clear()
-        return returned
+        return actions
 
     def began(self, now: float) -> list[Action]:
         """The head runs from now on: what it took to hand it over does not count."""
@@ -177,7 +177,7 @@ class Attempts:
         self._may_load(exit_.ready, now)
         if not exit_.began and ending.status is Status.CANCELLED:
             self._head = None
-            return [_returned(held.job), *self._next(now)]
+            return [returned(held.job), *self._next(now)]
         outcome = self._outcome(held, ending.status, ending.reason, now, omitted=exit_.omitted)
         return [self._done(held, outcome, [b"", *parts]), *self._next(now)]
 
@@ -280,8 +280,8 @@ class Attempts:
             outcome = self._outcome(self._head, *ending, now)
             actions.append(self._done(self._head, outcome, [b"", b"", b""]))
         elif self._head is not None:
-            actions.append(_returned(self._head.job))
-        actions.extend(_returned(held.job) for held in self._waiting)
+            actions.append(returned(self._head.job))
+        actions.extend(returned(held.job) for held in self._waiting)
         self._head = None
         self._waiting.clear()
         return actions
@@ -321,11 +321,13 @@ class Attempts:
 _GONE: Final = Reason(code="sandbox_lost", message="the sandbox died before the call began")
 
 
-def _is(held: Held, call: int, attempt: int) -> bool:
+def is_of(held: Held, call: int, attempt: int) -> bool:
+    """Return whether it is this attempt that is held."""
     return (held.job.call, held.job.attempt) == (call, attempt)
 
 
-def _returned(job: jobs.Job) -> Tell:
+def returned(job: jobs.Job) -> Tell:
+    """Return what hands an attempt back."""
     return Tell(jobs.Returned(call=job.call, attempt=job.attempt))
 
 

@@ -20,7 +20,8 @@ import msgspec
 import zmq
 
 from miniworker import agent, drivers
-from miniworker.actions import Action, Destroy, Hand, KillAttempt, Tell
+from miniworker.actions import Action, Destroy, Hand, KillAttempt, Revoke, Tell
+from miniworker.ahead import Ahead
 from miniworker.attempts import KILL_CONTAINER_S, KILL_S, Attempts
 from miniworker.builder import Builder
 from miniworker.building import is_done
@@ -149,6 +150,7 @@ class Miniworker:
                 self._do(self._attempts.recall())
             case jobs.Stop():
                 self._ended = True
+                self._take_back()
                 self._do(self._attempts.stop(now))
             case _:
                 self._make(message)
@@ -210,7 +212,8 @@ class Miniworker:
                 raise _has_one()
             driver = drivers.driver(self._spawn.driver)
             with self._noting_what_is_left():
-                self._opened = meet(driver, plan, self._spawn.settings, self._limits)
+                mark = self._handed.mark
+                self._opened = meet(driver, plan, self._spawn.settings, self._limits, mark)
         except NoSandbox as error:
             self._break(error)
             return
@@ -232,16 +235,23 @@ class Miniworker:
         self._ignore(opened)
         with self._noting_what_is_left():
             specialise(opened, plan, run, self._limits)
-        self._opened = opened
-        self._listen(opened)
+        self._be_ready(plan, opened)
 
     def _begin(self, plan: Plan) -> None:
         if self._spec is not None:
             raise _has_one()
         self._spec = plan.spec
+
+    def _be_ready(self, plan: Plan, opened: Serving) -> None:
+        """Begin to decide as what serves there allows, and listen to it."""
+        self._opened = opened
+        decider: type[Attempts | Several] = Several if plan.is_server else Attempts
+        is_handler = plan.spec.function.entry and not plan.build
+        if is_handler and isinstance(opened, Opened) and opened.takes_ahead:
+            decider = Ahead
         kill_s = KILL_CONTAINER_S if plan.is_image else KILL_S
-        decider = Several if plan.is_server else Attempts
         self._attempts = decider(self._spawn.miniworker, _memory_mib(plan), kill_s)
+        self._listen(opened)
 
     def _build(self, message: jobs.Build) -> None:
         try:
@@ -263,14 +273,15 @@ class Miniworker:
     def _open(self, plan: Plan, run: str) -> None:
         self._begin(plan)
         with self._noting_what_is_left():
-            self._opened = self._serving(plan, run)
-        self._listen(self._opened)
+            opened = self._serving(plan, run)
+        self._be_ready(plan, opened)
 
     def _serving(self, plan: Plan, run: str) -> Serving:
         name, settings = self._spawn.driver, self._spawn.settings
         if plan.is_image or plan.is_server:
             return drivers.open_image(name, plan, settings, self._limits)
-        return open_sandbox(drivers.driver(name), plan, settings, run, self._limits)
+        driver, mark = drivers.driver(name), self._handed.mark
+        return open_sandbox(driver, plan, settings, run, self._limits, mark)
 
     @contextmanager
     def _noting_what_is_left(self) -> Iterator[None]:
@@ -319,6 +330,7 @@ class Miniworker:
         try:
             self._hear_all(said)
         except ProtocolError as error:
+            self._take_back()
             self._do(self._attempts.violated(error.message, time.monotonic()))
 
     def _hear_all(self, said: Callable[[], list[tuple[agent.FromAgent, bytes]]]) -> None:
@@ -371,6 +383,8 @@ class Miniworker:
                     self._report(message, payload)
                 case Hand():
                     self._hand(action)
+                case Revoke(serial):
+                    self._revoke(serial)
                 case KillAttempt(serial):
                     self._kill(serial)
                 case Destroy():
@@ -387,11 +401,13 @@ class Miniworker:
             call=job.call, attempt=held.serial, timeout_ms=job.timeout_ms, env=env
         )
         if self._opened is not None:
-            self._handed.note(held.serial)
-            self._hand_over(self._opened, call, held.params)
+            self._handed.note(held.serial, revocable=isinstance(self._attempts, Ahead))
+            self._hand_over(self._opened, call, held.params, ahead=action.ahead)
             self._watch()
 
-    def _hand_over(self, opened: Serving, call: agent.Call, params: bytes) -> None:
+    def _hand_over(
+        self, opened: Serving, call: agent.Call, params: bytes, *, ahead: bool
+    ) -> None:
         try:
             opened.hand(call, params)
         except NoSandbox as error:
@@ -399,7 +415,18 @@ class Miniworker:
         except EOFError:
             self._lost()
         else:
-            self._do(self._attempts.began(time.monotonic()))
+            if not ahead:
+                self._do(self._attempts.began(time.monotonic()))
+
+    def _take_back(self) -> None:
+        """Let nothing that the agent has begin any more."""
+        if isinstance(self._attempts, Ahead):
+            self._revoke(self._attempts.serial)
+
+    def _revoke(self, serial: int) -> None:
+        if isinstance(self._opened, Opened) and isinstance(self._attempts, Ahead):
+            begun = self._opened.revoke(serial)
+            self._do(self._attempts.revoked(begun, time.monotonic()))
 
     def _kill(self, serial: int) -> None:
         if self._opened is not None:

@@ -6,12 +6,9 @@ as soon as both connections are there.
 
 from __future__ import annotations
 
-import fcntl
-import mmap
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Final
 
 from miniworker import agent
 from miniworker.channel import Channel
+from miniworker.mark import Mark
 from miniworker.sandbox import SOCKET_NAME, NoSandbox, Plan, Sandbox
 from wire.errors import ProtocolError
 from wire.models import Fault
@@ -32,31 +30,6 @@ LOOK_S: Final = 0.05
 END_S: Final = 2.0
 #: Of what a function that cannot be loaded printed, so much of the end is passed on.
 LOG_BYTES: Final = 16 << 10
-_MARK: Final = struct.Struct("<Q")
-_SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-
-
-class Mark:
-    """The number of the last attempt that the agent began, in memory shared with it."""
-
-    def __init__(self) -> None:
-        self.fd = os.memfd_create("mark", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.fd, agent.MARK_BYTES)
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
-        self._memory = mmap.mmap(self.fd, agent.MARK_BYTES, prot=mmap.PROT_READ)
-
-    def __repr__(self) -> str:
-        return f"<Mark at {self.read()}>"
-
-    def read(self) -> int:
-        """Return the serial of the last attempt begun; 0 before the first."""
-        number: int = _MARK.unpack_from(self._memory)[0]
-        return number
-
-    def close(self) -> None:
-        """Free the memory."""
-        self._memory.close()
-        os.close(self.fd)
 
 
 class Meeting:
@@ -103,8 +76,8 @@ class Meeting:
         return self._listener.accept()[0]
 
 
-def greet(control: Channel, sandbox: Sandbox) -> bool:
-    """Hear the agent's first word; return whether it takes a mark.
+def greet(control: Channel, sandbox: Sandbox) -> agent.Hello:
+    """Hear the agent's first word.
 
     Raises:
         NoSandbox: it ends, or is silent, or talks nonsense.
@@ -116,7 +89,7 @@ def greet(control: Channel, sandbox: Sandbox) -> bool:
         raise _unready(error) from error
     if not isinstance(hello, agent.Hello) or hello.protocol != agent.PROTOCOL:
         raise NoSandbox(f"the agent speaks another protocol: {hello!r:.200}")
-    return hello.mark
+    return hello
 
 
 def agree(control: Channel, init: agent.Init, mark: Mark | None, sandbox: Sandbox) -> None:

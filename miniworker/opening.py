@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from miniworker import agent, meeting
 from miniworker.channel import Channel
 from miniworker.complaints import no_room
+from miniworker.mark import Mark
 from miniworker.sandbox import Driver, NoSandbox, Plan, Sandbox
 from wire.models import Fault
 
@@ -99,9 +100,11 @@ class Opened:
     sandbox: Sandbox
     control: Channel
     data: Channel
-    mark: meeting.Mark
+    mark: Mark
     #: Whether the agent writes the mark.
     marks: bool
+    #: Whether it takes a handler's calls before the one that runs has ended.
+    takes_ahead: bool = False
     #: From ``init`` to the agent's being ready: putting the code in, and loading it.
     load_ms: float = 0.0
     wake_at: float | None = None
@@ -140,6 +143,10 @@ class Opened:
         """Return the serial of the last attempt that began; None if nobody knows."""
         return self.mark.read() if self.marks else None
 
+    def revoke(self, serial: int) -> int:
+        """Let nothing up to this serial begin any more; return the last that has."""
+        return self.mark.revoke(serial)
+
     def collect(self) -> None:
         """Have in the bundle what a build made; raise ``NoSandbox`` if that fails."""
         try:
@@ -156,7 +163,12 @@ class Opened:
 
 
 def open_sandbox(
-    driver: Driver, plan: Plan, settings: Mapping[str, str], run: str, limits: agent.Limits
+    driver: Driver,
+    plan: Plan,
+    settings: Mapping[str, str],
+    run: str,
+    limits: agent.Limits,
+    mark: Mark,
 ) -> Opened:
     """Make the sandbox and get its agent ready.
 
@@ -164,13 +176,17 @@ def open_sandbox(
         NoSandbox: it cannot be made, and nothing of it is left.
     """
     _check_entry(plan)
-    opened = meet(driver, plan, settings, limits)
+    opened = meet(driver, plan, settings, limits, mark)
     _put_in(opened, plan, run, limits)
     return opened
 
 
 def meet(
-    driver: Driver, plan: Plan, settings: Mapping[str, str], limits: agent.Limits
+    driver: Driver,
+    plan: Plan,
+    settings: Mapping[str, str],
+    limits: agent.Limits,
+    mark: Mark,
 ) -> Opened:
     """Make the sandbox and hear its agent's first word; what it is for is not said yet.
 
@@ -178,7 +194,7 @@ def meet(
         NoSandbox: it cannot be made, and nothing of it is left.
     """
     try:
-        return _meet(driver(plan, settings), plan, limits)
+        return _meet(driver(plan, settings), plan, limits, mark)
     except OSError as error:
         raise _explained(error) from error
 
@@ -199,7 +215,7 @@ def specialise(opened: Opened, plan: Plan, run: str, limits: agent.Limits) -> No
     _put_in(opened, plan, run, limits)
 
 
-def _meet(sandbox: Sandbox, plan: Plan, limits: agent.Limits) -> Opened:
+def _meet(sandbox: Sandbox, plan: Plan, limits: agent.Limits, mark: Mark) -> Opened:
     listener = meeting.Meeting(plan, limits)
     try:
         sandbox.start()
@@ -213,10 +229,10 @@ def _meet(sandbox: Sandbox, plan: Plan, limits: agent.Limits) -> Opened:
         raise
     finally:
         listener.close()
-    mark = meeting.Mark()
     opened = Opened(sandbox=sandbox, control=control, data=data, mark=mark, marks=False)
     try:
-        opened.marks = meeting.greet(control, sandbox)
+        hello = meeting.greet(control, sandbox)
+        opened.marks, opened.takes_ahead = hello.mark, hello.mark and hello.ahead
     except NoSandbox as error:
         opened.close()
         error.is_left = sandbox.is_left

@@ -21,6 +21,7 @@ import msgspec
 
 from miniworker import agent, tools
 from miniworker.confined import ConfinedSandbox, Settings
+from miniworker.mark import Mark
 from miniworker.opening import Opened, open_sandbox
 from miniworker.sandbox import Driver, NoSandbox, Plan
 from wire.errors import BadRequest, SkepError
@@ -187,7 +188,7 @@ def prove(
     Raises:
         NoSandbox: there is none.
     """
-    opened = open_sandbox(driver, plan, settings, command, agent.Limits())
+    opened = open_sandbox(driver, plan, settings, command, agent.Limits(), Mark())
     try:
         return _run_call(opened, wanted)
     finally:

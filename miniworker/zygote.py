@@ -163,7 +163,7 @@ class Zygote:
             self._sweep(order.folder)
         handed = self._handed.pop(pid)
         exited = jobs.Exited(
-            miniworker=order.miniworker, pid=pid, status=status, handed=handed.read()
+            miniworker=order.miniworker, pid=pid, status=status, handed=handed.begun()
         )
         handed.close()
         self._report(exited)
@@ -176,7 +176,7 @@ class Zygote:
         pid = os.fork()
         if pid == 0:
             try:
-                _begin_child(None)
+                _begin_child()
                 for folder in folders:
                     shutil.rmtree(folder, ignore_errors=True)
                 dead, patience_s = self._killed, PATIENCE_S
@@ -207,7 +207,7 @@ def _be_child(parent: int, order: jobs.Spawn, handed: Handed) -> None:
     """Become a miniworker; never returns."""
     status = 1
     try:
-        _begin_child(parent)
+        _begin_child(parent, handed.mark.fd)
         logs.become("miniworker", miniworker=order.miniworker)
         status = loop.run(order, handed)
         sys.stderr.flush()
@@ -215,8 +215,8 @@ def _be_child(parent: int, order: jobs.Spawn, handed: Handed) -> None:
         os._exit(status)
 
 
-def _begin_child(parent: int | None) -> None:
-    """Shed what a fork inherits: session, signals, descriptors, the state of random."""
+def _begin_child(parent: int | None = None, kept: int = 2) -> None:
+    """Shed what a fork inherits: session, signals, all descriptors but one, random's state."""
     os.setsid()
     if parent is not None:
         kernel.die_with_parent()
@@ -226,7 +226,8 @@ def _begin_child(parent: int | None) -> None:
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
     random.seed()
 
 

@@ -230,6 +230,10 @@ class Page:
     WATCHED = 16
     #: An attempt that must not begin.
     SKIPPED = 24
+    #: Up to which attempt none must begin any more: what the miniworker writes.
+    REVOKED = 32
+    #: Whether none must begin for the moment, for the host is about to be killed.
+    HELD = 40
     SIZE = 4096
     #: As WATCHED: whichever is next.
     ANY = (1 << 64) - 1
@@ -303,7 +307,7 @@ class Sandbox:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         hello = {"type": "hello", "protocol": PROTOCOL, "pid": os.getpid()}
-        self.tell(dict(hello, mark=self.line is None))
+        self.tell(dict(hello, mark=self.line is None, ahead=self.line is None))
         # What is to come may be long in coming: a generic sandbox does here what it can.
         gc.collect()
         self._receive_init()
@@ -830,6 +834,7 @@ class Keeper:
         for fd in (out, err):
             os.set_blocking(fd, False)
         box.page.put(Page.RUNNING, 0)
+        box.page.put(Page.HELD, 0)
         self._pipes = out, err
         self._read_all()
         box.ended = None
@@ -919,6 +924,10 @@ class Keeper:
 
     def _kill(self, attempt: int) -> None:
         box = self._sandbox
+        # It may end at this moment: then the next one shall not begin.
+        if box.page.put_and_look(Page.HELD, 1, Page.RUNNING) != attempt:
+            box.page.put(Page.HELD, 0)
+            return
         box.clear()
         if box.page.get(Page.RUNNING) != attempt:
             # Its answer crossed this, and half of it may be sent.
@@ -1113,14 +1122,36 @@ class Host:
             except EOFError:
                 return
             message = _decode(packed.decode())
-            attempt = message["attempt"]
-            self._sandbox.page.begin(attempt)
-            if self._sandbox.page.get(Page.SKIPPED) == attempt:
-                self._sandbox.page.put(Page.SKIPPED, 0)
-                self._sandbox.page.put(Page.RUNNING, 0)
-                continue
-            stdin.hand(params)
-            answer(message, params)
+            if self._begins(message["attempt"], params, stdin):
+                answer(message, params)
+
+    def _begins(self, attempt: int, params: bytes, stdin: Input) -> bool:
+        """Begin a call, unless it must not begin any more."""
+        page = self._sandbox.page
+        while page.get(Page.HELD):
+            time.sleep(0.001)
+        if attempt <= page.get(Page.REVOKED):
+            # Whoever took it back sees by the mark that it has not begun.
+            if page.get(Page.SKIPPED) == attempt:
+                page.put(Page.SKIPPED, 0)
+            return False
+        page.begin(attempt)
+        # Its system calls keep the order of the mark and what is looked at now.
+        stdin.hand(params)
+        is_skipped = page.get(Page.SKIPPED) == attempt
+        if is_skipped:
+            page.put(Page.SKIPPED, 0)
+        elif attempt <= page.get(Page.REVOKED):
+            # Whoever took it back may have seen it begin already.
+            self._write(*_exit_frame(attempt, (b"", b"", 0), began=False))
+        else:
+            return True
+        page.put(Page.RUNNING, 0)
+        return False
+
+    def _write(self, header: dict[str, Any], body: bytes) -> None:
+        packed = json.dumps(header).encode()
+        _write_both(self._data, LENGTHS.pack(len(packed), len(body)) + packed, body)
 
     def _here(self, message: dict[str, Any], params: bytes) -> None:
         self._give(_env_of(message, _params_in_env(params)))
@@ -1191,13 +1222,12 @@ class Host:
         self._sandbox.page.put(Page.RUNNING, 0)
         logs = self._printed(attempt)
         if verdict[0]:
-            header, body = _result_frame(attempt, verdict, result, logs, peak_memory)
-            packed = json.dumps(header).encode()
-        else:
-            out, err, omitted = logs
-            sizes = len(result), len(out), len(err), omitted
-            packed = DONE % (attempt, *sizes, peak_memory, ran_us)
-            body = result + out + err
+            self._write(*_result_frame(attempt, verdict, result, logs, peak_memory))
+            return
+        out, err, omitted = logs
+        sizes = len(result), len(out), len(err), omitted
+        packed = DONE % (attempt, *sizes, peak_memory, ran_us)
+        body = result + out + err
         _write_both(self._data, LENGTHS.pack(len(packed), len(body)) + packed, body)
 
     def _printed(self, attempt: int) -> tuple[bytes, bytes, int]:

@@ -391,3 +391,32 @@ def test_a_host_killed_from_outside_is_followed_by_another(rig: Rig, isolation: 
     assert (outcome.status, outcome.reason.code) == (Status.FAILED, "signal")
     assert mini.call(b'["0"]')[0].status is Status.DONE
     mini.stop()
+
+
+def test_what_its_agent_was_handed_and_has_not_begun_is_returned(rig: Rig) -> None:
+    source = "import time\ndef main(s): time.sleep(s); return s\n"
+    mini = handler(rig, "hello.main", {"hello.py": source})
+    mini.job(1, b"[3]")
+    while not isinstance(rig.recv(mini.route)[0], jobs.Heartbeat):
+        pass
+    for call in (2, 3, 4):
+        mini.job(call, b"[0]")
+    why = Reason(code="cancelled", message="by its caller")
+    mini.send(jobs.Cancel(call=3, attempt=1, reason=why))
+    returned = {mini.recv()[0].call for _ in range(3)}
+    assert returned == {2, 3, 4}
+    assert mini.done()[0].status is Status.DONE
+    mini.stop()
+
+
+def test_the_zygote_knows_what_of_all_that_was_handed_over_had_begun(rig: Rig) -> None:
+    source = 'import time\ndef main(s): open("begun", "w"); time.sleep(s); return s\n'
+    mini = handler(rig, "hello.main", {"hello.py": source})
+    for call in range(1, 5):
+        mini.job(call, b"[600]")
+    # Its heartbeat says that all of them went on to the agent.
+    while not isinstance(rig.recv(mini.route)[0], jobs.Heartbeat):
+        pass
+    os.kill(mini.pid, signal.SIGKILL)
+    exited = rig.exit_of(mini.name)
+    assert (exited.status, exited.handed) == (-signal.SIGKILL, 1)

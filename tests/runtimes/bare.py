@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from miniworker import agent
-from miniworker.meeting import Mark, Meeting, agree, await_readable, greet
+from miniworker.mark import Mark
+from miniworker.meeting import Meeting, agree, await_readable, greet
 from miniworker.sandbox import SOCKET_NAME, Plan
 from tests.miniworker.rig import spec
 
@@ -49,7 +50,9 @@ class Bare:
             env={"PATH": "/usr/bin:/bin", "TMPDIR": str(self._top / "tmp")},
             limits=limits,
         )
-        assert greet(self.control, self)  # type: ignore[arg-type]
+        hello = greet(self.control, self)  # type: ignore[arg-type]
+        assert hello.mark
+        assert hello.ahead
         agree(self.control, init, self.mark, self)  # type: ignore[arg-type]
 
     def has_ended(self) -> bool:

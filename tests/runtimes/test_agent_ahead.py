@@ -145,3 +145,41 @@ def test_the_end_of_a_connection_ends_it() -> None:
     with Bare(SOURCE) as bare:
         bare.call(1, b'{"sleep_s": 600}')
         eventually(lambda: bare.mark.read() == 1)
+
+
+@ISOLATIONS
+def test_what_is_revoked_never_begins(isolation: str) -> None:
+    with Bare(SOURCE, isolation=isolation) as bare:
+        bare.call(1, b'{"sleep_s": 0.3}')
+        for attempt in (2, 3):
+            bare.call(attempt)
+        eventually((bare.work / "begun").exists)
+        assert bare.mark.revoke(3) == 1
+        bare.call(4)
+        state = b"2" if isolation == "none" else b"1"
+        assert results(bare, 2) == [(1, b"1"), (4, state)]
+        assert bare.mark.read() == 4
+
+
+def test_what_is_revoked_at_any_moment_runs_or_does_not() -> None:
+    with Bare(SOURCE) as bare:
+        ran, first = 0, 1
+        for _ in range(100):
+            last = first + 3
+            for attempt in range(first, last + 1):
+                bare.call(attempt)
+            begun = bare.mark.revoke(last)
+            bare.call(last + 1)
+            while True:
+                said = [word for word, _ in bare.hear(bare.data)]
+                for word in said:
+                    if isinstance(word, agent.Result):
+                        ran += 1
+                        assert word.attempt <= max(begun, 0) or word.attempt == last + 1
+                    else:
+                        assert (word.attempt, word.began) == (begun, False)
+                if said and said[-1].attempt == last + 1:
+                    break
+            first = last + 2
+        bare.call(first)
+        assert results(bare, 1) == [(first, b"%d" % (ran + 1))]
