@@ -100,6 +100,7 @@ class Opened:
     sandbox: Sandbox
     control: Channel
     data: Channel
+    #: Its maker's, who closes it.
     mark: Mark
     #: Whether the agent writes the mark.
     marks: bool
@@ -158,7 +159,6 @@ class Opened:
         """End the sandbox; return whether the kernel killed for want of memory."""
         self.control.close()
         self.data.close()
-        self.mark.close()
         return _end(self.sandbox)
 
 

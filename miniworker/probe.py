@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -188,11 +189,12 @@ def prove(
     Raises:
         NoSandbox: there is none.
     """
-    opened = open_sandbox(driver, plan, settings, command, agent.Limits(), Mark())
-    try:
-        return _run_call(opened, wanted)
-    finally:
-        opened.close()
+    with closing(Mark()) as mark:
+        opened = open_sandbox(driver, plan, settings, command, agent.Limits(), mark)
+        try:
+            return _run_call(opened, wanted)
+        finally:
+            opened.close()
 
 
 def _run_call(opened: Opened, wanted: bytes) -> str | None:
