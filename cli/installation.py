@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from cli.display import prose
-from cli.runtime import RUNTIMES
 from skep import Client, NotReachable, SkepError, Worker
 
 log = logging.getLogger(__name__)
@@ -47,24 +46,19 @@ def facts_of(site: Site) -> list[tuple[str, str]]:
         ("workers", ", ".join(names) or "none has said hello yet; see the logs folder"),
         ("sandbox", "\n".join(confined) or "not known yet"),
         ("stop", "Ctrl-C"),
-        ("try", "\n".join([*_image(workers), *first_steps(site)])),
+        ("try", "\n".join(first_steps(site, workers))),
     ]
 
 
-def _image(workers: list[Worker]) -> list[str]:
-    """Return how the image of the runtime is made, where containers need one."""
-    if all(worker["sandbox"] != "docker" for worker in workers):
-        return []
-    return [f"docker build --tag pythonruntime {shlex.quote(str(RUNTIMES / 'python'))}"]
-
-
-def first_steps(site: Site) -> list[str]:
+def first_steps(site: Site, workers: list[Worker]) -> list[str]:
     """Return what may be typed into another terminal to begin with."""
     # Not everybody has the program on the PATH: then as it was called here.
     own = Path(sys.argv[0])
     skep = shlex.quote(str(own)) if own.name == "skep" and not shutil.which("skep") else "skep"
+    # Containers need the image of the runtime too; making it registers it.
+    needs_image = any(worker["sandbox"] == "docker" for worker in workers)
     steps = [
-        f"{skep} runtime register python",
+        f"{skep} runtime {'build' if needs_image else 'register'} python",
         f"{skep} function new hello",
         f"{skep} dev hello",
     ]

@@ -51,7 +51,7 @@ def test_auto_is_docker_where_an_engine_answers_and_says_so(running: Up) -> None
         assert (warm["status"], warm["start"]) == ("DONE", "warm")
         assert {worker["sandbox"] for worker in client.workers()} == {"docker"}
     assert "docker: a container for each sandbox" in running.printed()
-    assert "docker build --tag pythonruntime" in running.printed()
+    assert "skep runtime build python" in running.printed()
     mine = engine.containers(installation(running.data))
     assert mine
     assert running.end() == 0
