@@ -192,11 +192,14 @@ class Wire:
             if is_lost:
                 found.done.set()
                 return
-        target.write(whole)
-        await target.drain()
-        if found is not None:
-            found.after()
-            found.done.set()
+        try:
+            target.write(whole)
+            await target.drain()
+        finally:
+            # Whoever it was for may be dead by now, of what was done before it.
+            if found is not None:
+                found.after()
+                found.done.set()
 
     # --- what is done to it ---
 
