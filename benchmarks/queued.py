@@ -67,7 +67,10 @@ def _hold(product: Product) -> list[CallHandle]:
     product.register("hold", HOLD, entry="test.main", timeout=300)
     held = [product.client.submit("hold") for _ in range(SLOTS)]
     paths = [f"/call/{each.number}" for each in held]
+    end = time.monotonic() + 60
     while {json.loads(_read(product, path))["status"] for path in paths} != {"RUNNING"}:
+        if time.monotonic() > end:
+            raise RuntimeError("the calls that hold the slots do not begin")
         time.sleep(0.1)
     return held
 

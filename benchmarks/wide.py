@@ -24,6 +24,8 @@ SLOW_CALLS: Final = 8
 _BESIDE_S: Final = 4
 #: Until what has just started or run is at rest.
 _REST_S: Final = 2.0
+#: Until the slow calls run: they are cold at first.
+_BUSY_S: Final = 30.0
 FIRST: Final = 3
 
 
@@ -82,7 +84,7 @@ def fast_beside_slow(sheet: Sheet, product: Product, calls: int) -> None:
     fast = replace(echo, calls=max(100, min(calls, int(_BESIDE_S * calls / alone["seconds"]))))
     seconds = 2 + round(2 * fast.calls * alone["seconds"] / calls)
     others = begin(replace(slow, calls=SLOW_CALLS * seconds))
-    time.sleep(0.5)
+    _until_running(product, SLOW_CALLS)
     beside = measure(fast)
     is_whole = others.poll() is None
     result(others)
@@ -93,6 +95,15 @@ def fast_beside_slow(sheet: Sheet, product: Product, calls: int) -> None:
         took = sorted(1000 * one for one in found["latencies"])
         sheet.put(f"{name}.{row}_p50_ms", quantile(took, 0.5))
         sheet.put(f"{name}.{row}_p99_ms", quantile(took, 0.99))
+
+
+def _until_running(product: Product, count: int) -> None:
+    """Wait until so many calls run at the same time."""
+    end = time.monotonic() + _BUSY_S
+    while len(product.client.calls(status="RUNNING", limit=count)) < count:
+        if time.monotonic() > end:
+            raise SystemExit(f"fewer than {count} calls run")
+        time.sleep(0.01)
 
 
 def idle_memory(sheet: Sheet, product: Product) -> None:
