@@ -110,7 +110,14 @@ class Group(Command, click.Group):
         here = near.ELSEWHERE.get(args[0])
         if here and ctx.parent is None and self.get_command(ctx, args[0]) is None:
             raise click.UsageError(f"there is no command {args[0]!r}; try: skep {here}", ctx)
-        return super().resolve_command(ctx, args)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            # click knows those alone that are imported.
+            names = self.list_commands(ctx)
+            raise click.exceptions.NoSuchCommand(
+                error.command_name, possibilities=names, ctx=ctx
+            ) from None
 
 
 def exit_code(error: SkepError) -> int:

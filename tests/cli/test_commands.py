@@ -260,3 +260,14 @@ def test_up_refuses_a_port_that_is_taken_before_anything_starts(tmp_path: Path) 
     assert f"127.0.0.1:{port}" in result.stderr
     assert "--port" in result.stderr
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [(("invok", "f"), "invoke"), (("runtime", "biuld"), "build")]
+)
+def test_a_mistyped_command_is_answered_with_the_one_like_it(
+    words: tuple[str, ...], meant: str
+) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert f"Did you mean '{meant}'?" in result.stderr
