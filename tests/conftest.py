@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import inspect
@@ -85,8 +86,8 @@ async def soon(condition: Callable[[], Any], limit_s: float = 20.0, what: str = 
     pytest.fail(f"not within {limit_s} s: {what or inspect.getsource(condition).strip()}")
 
 
-def children() -> set[int]:
-    """Return the pids of all living descendants of this process."""
+def children(*ancestors: int) -> set[int]:
+    """Return the pids of all living descendants of this process, or of others."""
     parents: dict[int, list[int]] = {}
     # Before and after each test, with all processes of the machine: plain reads are the
     # cheapest.
@@ -101,12 +102,22 @@ def children() -> set[int]:
             if state != b"Z":
                 parents.setdefault(int(parent), []).append(int(name))
     found: set[int] = set()
-    todo = [os.getpid()]
+    todo = list(ancestors) or [os.getpid()]
     while todo:
         new = parents.get(todo.pop(), [])
         found.update(new)
         todo.extend(new)
     return found
+
+
+def _shown(pid: int) -> str:
+    """Return what a process is, for whoever must find out whose it was."""
+    with contextlib.suppress(OSError):
+        place = Path(f"/proc/{pid}")
+        words = (place / "cmdline").read_text(errors="replace").split("\0")
+        state = (place / "stat").read_text().rpartition(")")[2].split()[:2]
+        return " ".join([*state, *words, (place / "cgroup").read_text().splitlines()[0]])
+    return "gone"
 
 
 def descriptors() -> dict[str, str]:
@@ -132,7 +143,7 @@ def nothing_outlives() -> Iterator[None]:
     def left() -> dict[str, Any]:
         return {
             "threads": set(threading.enumerate()) - threads,
-            "processes": children() - processes,
+            "processes": {pid: _shown(pid) for pid in children() - processes},
             "files": {k: v for k, v in descriptors().items() if files.get(k) != v},
         }
 

@@ -20,7 +20,7 @@ from typing import Self
 import pytest
 
 from tests import engine
-from tests.conftest import eventually
+from tests.conftest import children, eventually
 from tests.miniworker.rig import argv
 
 START_S = 60
@@ -139,11 +139,17 @@ class PrivateEngine:
     def _clear(self) -> None:
         """Leave no process that names the folder, no cgroup and no mount, come what may."""
         pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-        for pid in pids - {os.getpid()}:
-            if any(word.startswith(str(self.folder)) for word in argv(pid)):
+        named = [
+            pid for pid in pids - {os.getpid()}
+            if any(word.startswith(str(self.folder)) for word in argv(pid))
+        ]  # fmt: skip
+        # What a shim has below it does not name the folder: its container, if the engine died
+        # while it made it and knows nothing of it.
+        for pid in named and [*named, *children(*named)]:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
         for container in (self.data / "containers").glob("*"):
             for cgroup in Path("/sys/fs/cgroup").glob(f"*/docker/{container.name}"):
                 cgroup.rmdir()
