@@ -141,7 +141,8 @@ def _await_end(sandbox: Sandbox) -> None:
 def await_readable(fd: int, limit: float, has_ended: Callable[[], bool]) -> None:
     """Wait for bytes (or a connection); raise ``NoSandbox`` if none can come any more."""
     while not select.select([fd], [], [], LOOK_S)[0]:
-        if has_ended():
+        # What it said last may have come since: one that cannot get ready says so, and ends.
+        if has_ended() and not select.select([fd], [], [], 0)[0]:
             raise NoSandbox(
                 "the sandbox ended before its agent was ready",
                 hint="the worker's log has what it printed",
