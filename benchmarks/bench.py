@@ -14,7 +14,6 @@ shown is the median and the spread of the rounds. The results go to
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -25,15 +24,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks import controls, machine, narrow, wide
+from benchmarks import controls, narrow, wide
 from benchmarks.container_start import bare
-from benchmarks.gate import newest
 from benchmarks.load import Load, measure
 from benchmarks.peers.running import PEERS, Absent
 from benchmarks.product import running
-from benchmarks.results import Results, Sheet, stop_in_order, table
+from benchmarks.results import Sheet, begun, options, table
 from miniworker.engine import Engine
 
 Work = list[tuple[str, Callable[[], None]]]
@@ -155,14 +153,11 @@ def _floors(sheet: Sheet, plan: Plan) -> None:
 
 def main() -> None:
     """Measure, print the table, keep the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=1500)
+    parser = options(__doc__, rounds=5, calls=1500)
     parser.add_argument("--sandbox", default="process,docker")
     parser.add_argument("--image", default="pythonruntime")
     parser.add_argument("--parts", default=",".join(PARTS), help="beside the controls")
     parser.add_argument("--minutes", type=float, default=19, help="begin no round beyond")
-    parser.add_argument("--into", help="a file of results that goes on, or 'newest'")
     given = parser.parse_args()
     plan = Plan(
         calls=given.calls,
@@ -170,9 +165,7 @@ def main() -> None:
         image=given.image,
         parts=given.parts.split(","),
     )
-    stop_in_order()
-    results = Results("bench", about(plan), _file(given.into))
-    print(json.dumps(about(plan), indent=2))
+    results = begun("bench", given)
     start, longest_s = time.monotonic(), 0.0
     for _ in range(given.rounds):
         began = time.monotonic()
@@ -189,17 +182,6 @@ def main() -> None:
         print(f"round {len(results.rounds)}: {longest_s:.0f} s at most", flush=True)
     print(table(results.rounds))
     print(f"kept in {results.file.name}")
-
-
-def about(plan: Plan) -> dict[str, Any]:
-    """Return what the figures were measured on and with."""
-    return {**machine.described(), "calls": plan.calls}
-
-
-def _file(into: str | None) -> Path | None:
-    if into is None:
-        return None
-    return newest() if into == "newest" else Path(into)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ of one client, and the CPU that all processes of skep spend on one call. Results
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks import cost, machine, memory, plane
-from benchmarks.gate import Spread, newest, quantile
+from benchmarks import cost, memory, plane
+from benchmarks.gate import Spread, quantile
 from benchmarks.load import measure
 from benchmarks.narrow import until_idle
 from benchmarks.product import ECHO, Product, running
-from benchmarks.results import Results, Sheet, stop_in_order, table
+from benchmarks.results import Results, Sheet, begun, options, table
 from benchmarks.store_growth import reserve_and_fill
 from dbnode.desk import Desk
 from dbnode.opening import opened
@@ -215,18 +213,11 @@ def _measured(axis: str, results: Results, rounds: int, calls: int) -> None:
 
 def main() -> None:
     """Measure the axes, print table and verdicts, keep the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = options(__doc__, rounds=5, calls=500)
     parser.add_argument("--axes", default=",".join(ORDER))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--minutes", type=float, default=10, help="begin no axis beyond")
-    parser.add_argument("--into", help="a file of results that goes on, or 'newest'")
     given = parser.parse_args()
-    about = {**machine.described(), "calls": given.calls}
-    file = newest("growth") if given.into == "newest" else given.into and Path(given.into)
-    stop_in_order()
-    results = Results("growth", about, file or None)
-    print(json.dumps(about, indent=2))
+    results = begun("growth", given)
     start = time.monotonic()
     for axis in given.axes.split(","):
         began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -10,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.gate import RESULTS, Spread, quantile
+from benchmarks import machine
+from benchmarks.gate import RESULTS, Spread, newest, quantile
 
 #: Shares at which a distribution is kept: enough to draw it.
 SHARES: Final = (*(at / 100 for at in range(1, 100)), 0.995, 0.999)
@@ -18,9 +20,26 @@ SHARES: Final = (*(at / 100 for at in range(1, 100)), 0.995, 0.999)
 SAME: Final = ("processors", "model", "system", "python", "engine", "commit", "calls")
 
 
-def stop_in_order() -> None:
-    """Let SIGTERM end this process as Ctrl-C does: what it started is stopped."""
+def options(about: str | None, *, rounds: int, calls: int) -> argparse.ArgumentParser:
+    """Return the parser of what every measurement may be told; ``about`` is its docstring."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--calls", type=int, default=calls)
+    parser.add_argument("--into", help="a file of results that goes on, or 'newest'")
+    return parser
+
+
+def begun(kind: str, given: argparse.Namespace) -> Results:
+    """Say what is measured on, and return the file for it.
+
+    SIGTERM ends this process from now on as Ctrl-C does: what it started is stopped.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    about = {**machine.described(), "calls": given.calls}
+    print(json.dumps(about, indent=2))
+    if given.into == "newest":
+        return Results(kind, about, newest(kind))
+    return Results(kind, about, Path(given.into) if given.into else None)
 
 
 class Sheet:

@@ -19,6 +19,7 @@ from typing import Final
 
 from api.chooser import Chooser
 from api.live import Live
+from benchmarks.simulated_figures import Figures
 from benchmarks.simulated_load import Arrival, Load, LoadScript, arrivals
 from tests.virtual.api import WALL_MS, Api
 from tests.virtual.node import Node
@@ -49,26 +50,6 @@ class Setting:
     idle_s: float = 10.0
     placement: PolicyName = "warm-first"
     keep_alive: KeepAlive = "idle"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What a run came to."""
-
-    workers: int
-    placement: str
-    keep_alive: str
-    calls: int
-    #: Part of the calls for which a sandbox had to be made.
-    cold: float
-    #: From acceptance to the beginning of the execution, the making of a sandbox included.
-    delay_p50_s: float
-    delay_p99_s: float
-    #: The work of the busiest node over the mean, and the coefficient of variation of all.
-    busiest: float
-    imbalance: float
-    #: Mean number of sandboxes that are kept.
-    sandboxes: float
 
 
 class Simulation:

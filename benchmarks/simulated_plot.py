@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import matplotlib as mpl
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
 
-if TYPE_CHECKING:
-    from benchmarks.simulate import Figures
+from benchmarks.simulated_figures import Figures
 
 _PANELS: Final = (
     ("cold", "cold starts (part of calls)"),

@@ -11,8 +11,6 @@ to ``benchmarks/results/stores-*.json``. PostgreSQL is Debian's, with its defaul
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -21,11 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks import machine, narrow, postgres, store_growth
-from benchmarks.gate import newest
+from benchmarks import narrow, postgres, store_growth
 from benchmarks.load import measure
 from benchmarks.product import Product, running
-from benchmarks.results import Results, Sheet, stop_in_order, table
+from benchmarks.results import Results, Sheet, begun, options, table
 from dbnode.desk import Desk
 from dbnode.opening import opened
 from wire.models import Status
@@ -72,17 +69,10 @@ def bare_store(sheet: Sheet, store: str, url: str) -> None:
 
 def main() -> None:
     """Measure, print the table, keep the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = options(__doc__, rounds=5, calls=400)
     parser.add_argument("--stores", default=",".join(STORES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=400)
-    parser.add_argument("--into", help="a file of results that goes on, or 'newest'")
     given = parser.parse_args()
-    about = {**machine.described(), "calls": given.calls}
-    file = newest("stores") if given.into == "newest" else given.into and Path(given.into)
-    stop_in_order()
-    results = Results("stores", about, file or None)
-    print(json.dumps(about, indent=2))
+    results = begun("stores", given)
     with ExitStack() as stack:
         absent: dict[str, str] = {}
         urls = _urls(stack, given.stores.split(","), absent)
