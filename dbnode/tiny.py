@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from tinydb import TinyDB
 from tinydb.storages import Storage
-from tinydb.table import Document, Table
+from tinydb.table import Table
 
 from dbnode.files import Files
 from wire.errors import StoreUnavailable
@@ -63,7 +63,7 @@ class Page:
 
     def numbers(self, table: str) -> list[int]:
         """Return the numbers of all documents, ascending."""
-        return sorted(int(number) for number in self._staged.tables.get(table, ()))
+        return sorted(map(int, self._docs(table)))
 
     def all(self, table: str) -> Iterator[tuple[int, Doc]]:
         """Yield all documents, ascending."""
@@ -74,16 +74,15 @@ class Page:
 
     def put(self, table: str, docs: Mapping[int, Doc]) -> None:
         """Stage documents, new ones or in the place of others."""
-        self.drop(table, docs)
-        new = [Document(doc, doc_id=number) for number, doc in docs.items()]
-        self._table(table).insert_multiple(new)
+        # Not by TinyDB's insert, which makes the table anew key by key, and twice.
+        self._stage(table, {**self._docs(table), **{str(n): doc for n, doc in docs.items()}})
 
     def drop(self, table: str, numbers: Iterable[int]) -> None:
         """Stage that documents go; those that are not there are fine."""
-        known = self._staged.tables.get(table, {})
-        there = [number for number in numbers if str(number) in known]
-        if there:
-            self._table(table).remove(doc_ids=there)
+        known = self._docs(table)
+        gone = {str(number) for number in numbers} & known.keys()
+        if gone:
+            self._stage(table, {n: doc for n, doc in known.items() if n not in gone})
 
     def save(self) -> None:
         """Write the staged state; durable once the files are settled."""
@@ -101,6 +100,12 @@ class Page:
         self._staged.tables = self._staged.kept
         self.is_stale = self.is_stale or self._is_saved
         self._is_saved = False
+
+    def _docs(self, table: str) -> dict[str, Doc]:
+        return self._staged.tables.get(table, {})
+
+    def _stage(self, table: str, docs: dict[str, Doc]) -> None:
+        self._db.storage.write({**self._staged.tables, table: docs})
 
     def _table(self, name: str) -> Table:
         return self._db.table(name)
