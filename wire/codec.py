@@ -23,6 +23,8 @@ MAGIC: Final = 0xA5
 #: Peers of another version are refused by name; a release may add kinds, never change one.
 VERSION: Final = 1
 FRAMES: Final = 3
+#: The first frame of a message, by its kind.
+HEADS: Final = tuple(bytes((MAGIC, VERSION, kind)) for kind in range(256))
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -47,6 +49,7 @@ class Dialect(Generic[M]):
     def __init__(self, name: str, *kinds: type[M]) -> None:
         self.name = name
         self.kinds: dict[int, type[M]] = {cls.KIND: cls for cls in kinds}
+        self._decoders = {cls: msgspec.msgpack.Decoder(cls) for cls in kinds}
         if len(self.kinds) != len(kinds):
             raise ValueError(f"two messages of {name} share a kind")
 
@@ -79,14 +82,18 @@ class Dialect(Generic[M]):
 
     def _body(self, kind: type[M], header: bytes) -> M:
         try:
-            return msgspec.convert(unpack(header), kind)
+            return self._decoders[kind].decode(header)
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"bad {kind.__name__} on {self.name}: {error}") from error
 
 
 def encode(message: Message, payload: bytes = b"") -> Frames:
     """Return the three frames of a message."""
-    return (_HEADS[message.KIND], pack(message), payload)
+    return (HEADS[message.KIND], _encode(message), payload)
+
+
+#: The same bytes as ``pack`` makes, without making plain data of a message first.
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 def pack(value: Any) -> bytes:
@@ -106,6 +113,3 @@ def unpack(data: bytes) -> Any:
         return msgpack.unpackb(data, strict_map_key=False)
     except (msgpack.StackError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
-
-
-_HEADS: Final = tuple(bytes((MAGIC, VERSION, kind)) for kind in range(256))

@@ -29,6 +29,8 @@ class Up(Message, frozen=True, kw_only=True):
     KIND: ClassVar[int] = 64
     miniworker: Name
     pid: Number
+    #: Whether it may be sent PACKs.
+    packs: bool = False
 
 
 class Ready(Message, frozen=True, kw_only=True):

@@ -127,6 +127,8 @@ class Hello(Message, frozen=True, kw_only=True):
     token: str = ""
     #: Rises with each HELLO of this boot; 0 if that is not told.
     number: Count = 0
+    #: Whether it may be sent PACKs.
+    packs: bool = False
 
 
 class Credit(Message, frozen=True, kw_only=True):

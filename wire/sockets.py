@@ -18,8 +18,10 @@ from typing import Final
 
 import zmq
 
+from wire import packs
+from wire.codec import FRAMES
 from wire.counting import Drops
-from wire.errors import BadRequest
+from wire.errors import BadRequest, ProtocolError
 from wire.liveness import LOST_S
 
 log = logging.getLogger(__name__)
@@ -166,6 +168,9 @@ class Link:
     ``on_message`` gets each whole message; what it raises is logged and the loop goes on.
     A message of another length is drained to its end and counted in ``drops``, so that
     one hostile peer cannot shift everybody's stream. Links after one another may share theirs.
+
+    What comes in a PACK is told one by one. A peer is sent PACKs from ``pack_for`` on; that of
+    a DEALER, which is its only one, once it has sent one itself.
     """
 
     def __init__(
@@ -182,6 +187,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._fd: int = socket.FD
         self._out: deque[Sequence[bytes]] = deque()
+        #: The peers that know PACKs.
+        self._packing: set[packs.Route] = set()
         self._checking = False
         self._closed = False
         self._loop.add_reader(self._fd, self._read)
@@ -205,6 +212,14 @@ class Link:
             self._flush()
             # Sending processes the mailbox too, so it may have eaten the reader's edge.
             self._check_soon()
+
+    def pack_for(self, *route: bytes) -> None:
+        """Send to this peer in PACKs from now on what leaves together."""
+        self._packing.add(route)
+
+    def forget(self, *route: bytes) -> None:
+        """Know no more of a peer, which is gone."""
+        self._packing.discard(route)
 
     def drain(self) -> None:
         """Read all that has arrived, now: whoever judges a peer's silence does it first."""
@@ -237,6 +252,8 @@ class Link:
             self._read()
 
     def _flush(self) -> None:
+        if self._packing and len(self._out) > 1:
+            self._out = deque(packs.packed(self._out, self._packing))
         while self._out:
             try:
                 send(self._socket, self._out[0])
@@ -256,11 +273,13 @@ class Link:
                 message = receive(self._socket, self._frames)
             except zmq.Again:
                 break
-            if message is not None:
-                self._deliver(message)
-            else:
+            if message is None:
                 self.drops.frames += 1
                 log.warning("dropped a message of a wrong number of frames")
+            elif len(message) >= FRAMES and message[-FRAMES] == packs.HEAD:
+                self._deliver_all(message)
+            else:
+                self._deliver(message)
             if self._is_empty():
                 break
         else:
@@ -273,6 +292,19 @@ class Link:
         """Return whether there is nothing more to read; whoever was told may have closed it."""
         # Cheaper than a receive that raises because there is none.
         return self._closed or not has_message(self._socket)
+
+    def _deliver_all(self, pack: list[bytes]) -> None:
+        try:
+            messages = packs.unpacked(pack)
+        except ProtocolError as error:
+            self.drops.garbage += 1
+            log.warning("dropped: %s", error.message)
+            return
+        if len(pack) == FRAMES:
+            self.pack_for()
+        for message in messages:
+            if not self._closed:
+                self._deliver(message)
 
     def _deliver(self, message: list[bytes]) -> None:
         try:
