@@ -11,6 +11,7 @@ from typing import Final
 
 from api import policy
 from api.fleet import Fleet, Wanted
+from api.ledger import Way
 from api.policy import Choice
 from wire.models import PolicyName
 
@@ -53,6 +54,14 @@ class Chooser:
             return Choice(offer, way, len(nodes), rivals, name, beside=wanted.beside)
         only, total = wanted.needs.words, len(fleet.nodes(None))
         return Choice(offer, way, len(nodes), rivals, name, only, total, wanted.beside)
+
+    def choose_warm(self, wanted: Wanted, fleet: Fleet) -> Choice | None:
+        """Return what would be chosen if that is warm; None if not, or if it goes by turns."""
+        if (wanted.policy or self._default) == "round-robin":
+            # A turn is taken by looking.
+            return None
+        chosen = self.choose(wanted, fleet)
+        return None if isinstance(chosen, Nowhere) or chosen.way is Way.COLD else chosen
 
     def _by_policy(self, name: PolicyName, wanted: Wanted, fleet: Fleet) -> Choice | None:
         match name:

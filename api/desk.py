@@ -155,7 +155,10 @@ class Desk:
         live.node_id = live.boot = None
         live.queued, live.blocked = now, Blocked.PAUSE if delay_s else Blocked.SLOT
         self.write(live, urgent=False)
-        if delay_s:
+        if live.is_offered:
+            # It goes on when it is durable, and is given up if that takes too long.
+            live.phase = Phase.ACCEPTING
+        elif delay_s:
             live.phase = Phase.QUEUED
             self.put_away(live)
             live.retry_at = now + delay_s

@@ -90,7 +90,10 @@ class Dispatch:
         if live.sync:
             self._admit(live, now)
         else:
-            self._desk.write(live, urgent=True)
+            live.is_offered = True
+            # Where it can begin as soon as it is durable, one record says both.
+            if not self._placing.permit_offered(live, now):
+                self._desk.write(live, urgent=True)
             self._desk.agenda.set(live.num, now + ACCEPT_S)
         return self._desk.take()
 
@@ -124,6 +127,7 @@ class Dispatch:
         if live is None:
             return []
         live.durable_rev = max(live.durable_rev, rev)
+        live.is_offered = False
         if live.phase is Phase.ACCEPTING:
             self._desk.agenda.clear(num)
             self._admit(live, now)
@@ -248,7 +252,7 @@ class Dispatch:
         desk = self._desk
         if live.cancel is not None:
             desk.end(live, Status.CANCELLED, fates.UNCONFIRMED, now)
-        elif live.phase is Phase.ACCEPTING:
+        elif live.is_offered:
             # Its client is told that it was not accepted: its key may be used again.
             live.idempotency_key = live.idempotency_digest = None
             desk.end(live, Status.CANCELLED, fates.NOT_STORED, now)

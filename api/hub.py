@@ -240,6 +240,8 @@ class Hub:
         session, actions = self._dispatch.hello(route, hello, place, now)
         if before is not None and before is not session:
             self._forget(before)
+        if hello.packs:
+            self._link.pack_for(route)
         session.heard_ms = time.time_ns() // 1_000_000
         self._liveness.heard(session.number, now)
         self._perform(actions)
@@ -302,6 +304,7 @@ class Hub:
         self._forget(session)
 
     def _forget(self, session: Session) -> None:
+        self._link.forget(session.route)
         self._liveness.forget(session.number)
         self._assembly.drop(session.number)
         self._courier.drop(session)

@@ -73,6 +73,8 @@ class Live:
     #: The revision that has to be durable before START goes out.
     gate: int = 0
     retry_at: float = 0.0
+    #: Whether its client waits to hear that it is accepted: until its first record is durable.
+    is_offered: bool = False
     #: Whether it counts against the ``maxConcurrency`` of its function.
     is_counted: bool = False
     #: Why a cancel was asked for.

@@ -47,6 +47,22 @@ class Placing:
             self.permit(live, session, chosen.way, now)
         return True
 
+    def permit_offered(self, live: Live, now: float) -> bool:
+        """Decide START for a call whose first record is to be written; return whether it was.
+
+        Only where something warm waits: nothing is made for a call that is not accepted yet.
+        """
+        if self._desk.backlog.has(live.key) or self._desk.is_full(live):
+            return False
+        chosen = self._chooser.choose_warm(_wanted(live), self._desk.fleet)
+        if chosen is None:
+            return False
+        live.admitted = live.queued = now
+        session = self._desk.roster.sessions[chosen.offer.session]
+        self._desk.assign(live, session, chosen, now)
+        self.permit(live, session, chosen.way, now)
+        return True
+
     def pump(self, now: float) -> None:
         """Give queued calls what credit there is, one of each function in turn."""
         desk = self._desk
@@ -83,7 +99,7 @@ class Placing:
         live.spend = session.ledger.reserve(way, live.key)
         live.tries[-1].permitted = now
         live.node_id, live.boot = session.hello.node_id, session.hello.boot
-        if live.needs_gate:
+        if live.needs_gate or live.is_offered:
             live.phase = Phase.PERMITTED
             live.gate = self._desk.write(live, urgent=True)
             self._desk.agenda.set(live.num, live.deadline)

@@ -29,9 +29,9 @@ from miniworker.handed import Handed
 from miniworker.opening import Line, Opened, Serving, meet, open_sandbox, specialise
 from miniworker.sandbox import NoSandbox, Plan
 from miniworker.several import Several
-from wire import jobs
+from wire import jobs, packs
 from wire.about import about
-from wire.codec import FRAMES, Message, encode
+from wire.codec import FRAMES, Frames, Message, encode
 from wire.errors import ProtocolError, WrongVersion
 from wire.models import Spec
 from wire.sockets import has_message, open_socket, receive, send
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 LINGER_MS: Final = 1000
 #: The exit status that asks the zygote to sweep.
 LEFT_BEHIND: Final = 3
+#: The only peer of its socket, as PACKs are made for one.
+_WORKER: Final[set[packs.Route]] = {()}
 
 
 class Miniworker:
@@ -58,6 +60,9 @@ class Miniworker:
         self._poll = select.poll()
         #: Whether a message was sent since the socket had none to read.
         self._has_sent = False
+        #: Ends that leave together; and whether the worker knows PACKs, for it has sent one.
+        self._out: list[Frames] = []
+        self._may_pack = False
         self._opened: Serving | None = None
         #: The connections that are listened to, by descriptor.
         self._channels: dict[int, Line] = {}
@@ -87,7 +92,7 @@ class Miniworker:
         self._socket.connect(self._spawn.endpoint)
         self._fd = self._socket.FD
         self._poll.register(self._fd, select.POLLIN)
-        self._tell(jobs.Up(miniworker=self._spawn.miniworker, pid=os.getpid()))
+        self._tell(jobs.Up(miniworker=self._spawn.miniworker, pid=os.getpid(), packs=True))
         try:
             while not self._ended:
                 self._turn()
@@ -100,10 +105,12 @@ class Miniworker:
         if self._building is not None:
             self._tell_all(self._building.due(time.monotonic()))
         self._look()
+        self._flush()
         if self._may_sleep():
             for fd, _ in self._poll.poll(self._wait_ms()):
                 if fd != self._fd:
                     self._read_agent(fd)
+            self._flush()
 
     def _may_sleep(self) -> bool:
         # What was sent may have eaten the edge, so ask once more.
@@ -124,19 +131,37 @@ class Miniworker:
 
     def _read_worker(self) -> None:
         while not self._ended and has_message(self._socket):
-            frames = receive(self._socket, FRAMES)
             try:
-                message, payload = jobs.TO_MINIWORKER.decode(frames or ())
-            except WrongVersion as error:
-                log.error("its worker is another release: %s (%s)", error.message, error.hint)
-                self._ended = True
-                return
+                for frames in self._arrived():
+                    self._read(frames)
             except ProtocolError as error:
-                log.warning("dropped: %s", error)
-                self._tell(jobs.Dropped(count=1))
-                continue
-            self._handle(message, payload)
+                self._drop(error)
         self._has_sent = False
+
+    def _arrived(self) -> list[list[bytes]]:
+        """Return the next message, or those of the next PACK."""
+        frames = receive(self._socket, FRAMES) or []
+        if not frames or frames[0] != packs.HEAD:
+            return [frames]
+        self._may_pack = True
+        return packs.unpacked(frames)
+
+    def _read(self, frames: list[bytes]) -> None:
+        if self._ended:
+            return
+        try:
+            message, payload = jobs.TO_MINIWORKER.decode(frames)
+        except WrongVersion as error:
+            log.error("its worker is another release: %s (%s)", error.message, error.hint)
+            self._ended = True
+        except ProtocolError as error:
+            self._drop(error)
+        else:
+            self._handle(message, payload)
+
+    def _drop(self, error: ProtocolError) -> None:
+        log.warning("dropped: %s", error)
+        self._tell(jobs.Dropped(count=1))
 
     def _handle(self, message: Message, payload: bytes) -> None:
         now = time.monotonic()
@@ -178,9 +203,18 @@ class Miniworker:
             self._tell(message)
 
     def _tell(self, message: Message, payload: bytes = b"") -> None:
+        self._out.append(encode(message, payload))
+        if not (self._may_pack and isinstance(message, jobs.Done)):
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what collected: its queue is unbounded, so this never waits."""
+        if not self._out:
+            return
         self._has_sent = True
-        # Its queue is unbounded, so this never waits.
-        send(self._socket, encode(message, payload))
+        out, self._out = self._out, []
+        for frames in packs.packed(out, _WORKER) if self._may_pack else out:
+            send(self._socket, frames)
 
     def _told_percent(self, percent: int) -> None:
         self._tell(jobs.Pulling(percent=percent))
@@ -481,6 +515,7 @@ class Miniworker:
         return oom
 
     def _end(self) -> None:
+        self._flush()
         self._close()
         if self._building is not None:
             self._building.close()

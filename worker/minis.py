@@ -166,6 +166,8 @@ class Minis:
         if self._peers.get(up.miniworker, b"") is None:
             self._peers[up.miniworker] = peer
             self._names[peer] = up.miniworker
+            if up.packs:
+                self._link.pack_for(peer)
 
     def _estrange(self, peer: bytes, frames: list[bytes]) -> None:
         """Send away a miniworker of another protocol version; its attempts go elsewhere.
@@ -211,6 +213,7 @@ class Minis:
         peer = self._peers.pop(name)
         if peer is not None:
             self._names.pop(peer, None)
+            self._link.forget(peer)
         if not self._peers:
             self._empty.set()
         self._on_exit(name, why, handed)

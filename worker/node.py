@@ -191,6 +191,7 @@ class Node:
             seq=replica.seq,
             token=self._settings.token,
             number=next(self._hellos),
+            packs=True,
         )
 
     def opened(self, welcome: m.Welcome) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
+import pytest
 
 from api import fates
 from api.actions import Action, Ended, Hint, Send, Settled, Write
 from api.backlog import Backlog
-from api.dispatch import Dispatch, Output
+from api.dispatch import ACCEPT_S, Dispatch, Output
 from api.live import Live
 from api.phase import Phase
 from api.roster import Roster, Session
@@ -132,30 +133,80 @@ def test_a_warm_synchronous_call_goes_at_once() -> None:
 def test_an_asynchronous_call_is_durable_before_it_goes_and_again_before_start() -> None:
     scene = Scene()
     session = scene.join()
-    scene.credit(session, 1, 1)
     call = scene.accept(1, sync=False)
     assert (call.phase, scene.sent(Start)) == (Phase.ACCEPTING, [])
     scene.store()
+    assert call.phase is Phase.QUEUED
+    scene.credit(session, 1, 1)
     assert (call.phase, scene.sent(Start)) == (Phase.PERMITTED, [])
     assert (call.node_id, call.boot) == ("id-node1", "boot1")
     scene.store()
     assert len(scene.sent(Start)) == 1
 
 
-def test_a_repeatable_call_needs_no_write_before_start() -> None:
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_where_something_warm_waits_one_record_says_accepted_and_permitted(
+    idempotent: bool,
+) -> None:
     scene = Scene()
     scene.credit(scene.join(), 1, 1)
-    scene.accept(1, sync=False, idempotent=True)
+    call = scene.accept(1, sync=False, idempotent=idempotent)
+    assert (call.phase, call.rev, scene.sent(Start)) == (Phase.PERMITTED, 1, [])
+    assert (call.status, call.node_id) == (Status.PENDING, "id-node1")
     scene.store()
-    assert len(scene.sent(Start)) == 1
+    assert (call.phase, len(scene.sent(Start))) == (Phase.STARTED, 1)
+
+
+def test_nothing_is_made_for_a_call_that_is_not_durable() -> None:
+    scene = Scene()
+    scene.credit(scene.join(), 1)
+    call = scene.accept(1, sync=False)
+    assert (call.phase, scene.sent(Prepare)) == (Phase.ACCEPTING, [])
+    scene.store()
+    assert len(scene.sent(Prepare)) == 1
+
+
+def test_a_call_that_is_not_stored_in_time_gives_back_what_it_was_to_begin_on() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1, sync=False)
+    assert session.ledger.free == 0
+    scene.passes(ACCEPT_S)
+    assert (call.status, call.reason) == (Status.CANCELLED, fates.NOT_STORED)
+    assert (session.ledger.free, session.ledger.idle(KEY)) == (1, 1)
+    scene.store()
+    assert scene.sent(Start) == []
+
+
+def test_a_call_whose_node_is_lost_before_it_is_durable_waits_for_that_again() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1, sync=False)
+    scene.did(scene.dispatch.lost(session, scene.now))
+    assert (call.phase, call.node_id) == (Phase.ACCEPTING, None)
+    scene.store()
+    assert (call.phase, scene.sent(Start)) == (Phase.QUEUED, [])
+
+
+def test_a_call_whose_node_is_lost_is_given_up_if_it_is_not_stored_in_time() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 1, 1)
+    call = scene.accept(1, sync=False)
+    scene.did(scene.dispatch.lost(session, scene.now))
+    scene.passes(ACCEPT_S)
+    assert (call.status, call.reason) == (Status.CANCELLED, fates.NOT_STORED)
 
 
 def test_a_permitted_call_has_not_begun_when_its_session_is_lost() -> None:
     scene = Scene()
     session = scene.join()
-    scene.credit(session, 1, 1)
     call = scene.accept(1, sync=False)
     scene.store()
+    scene.credit(session, 1, 1)
+    assert call.phase is Phase.PERMITTED
     scene.did(scene.dispatch.lost(session, scene.now))
     assert (call.phase, call.node_id) == (Phase.QUEUED, None)
     scene.store()
