@@ -190,6 +190,9 @@ class Link:
         #: The peers that know PACKs.
         self._packing: set[packs.Route] = set()
         self._checking = False
+        #: How many messages this turn has brought, and whether the last that did was crowded.
+        self._sent = 0
+        self._is_crowded = False
         self._closed = False
         self._loop.add_reader(self._fd, self._read)
         # Messages may wait already, and no edge will come for them.
@@ -203,13 +206,16 @@ class Link:
         """Send a message, or queue it behind those that wait; never blocks.
 
         The first of a turn of the loop leaves at once, for somebody waits for it; what follows
-        it leaves together at the end of the turn, and wakes its reader once.
+        it leaves together at the end of the turn, and wakes its reader once. Where that was so
+        in the last turn the first waits for the others, too.
         """
         if self._closed:
             return
         self._out.append(frames)
+        self._sent += 1
         if not self._checking:
-            self._flush()
+            if not self._is_crowded:
+                self._flush()
             # Sending processes the mailbox too, so it may have eaten the reader's edge.
             self._check_soon()
 
@@ -243,6 +249,8 @@ class Link:
         self._checking = False
         if self._closed:
             return
+        if self._sent:
+            self._is_crowded, self._sent = self._sent > 1, 0
         self._flush()
         # Asking for the events empties the socket's mailbox: from 0 on a new edge will come.
         events = _events(self._socket)

@@ -116,6 +116,31 @@ async def test_packs_go_only_to_who_knows_them() -> None:
             each.close()
 
 
+async def test_after_a_crowded_turn_the_first_waits_for_the_others() -> None:
+    routes: list[bytes] = []
+    with context() as made:
+        router = open_socket(made, zmq.ROUTER)
+        link = Link(router, 1 + FRAMES, lambda message: routes.append(message[0]))
+        peer = made.socket(zmq.DEALER)
+        await greeted(peer, bind(router, "tcp://127.0.0.1:*"), routes, 1)
+        link.pack_for(routes[0])
+
+        async def turn(count: int) -> list[bytes]:
+            for _ in range(count):
+                link.send([routes[0], HEAD, b"h", b""])
+            # The turn is over before another begins, however soon they come.
+            await asyncio.sleep(0)
+            return await heads(peer, count)
+
+        assert await turn(1) == [HEAD]
+        assert await turn(3) == [HEAD, packs.HEAD]
+        assert await turn(3) == [packs.HEAD]
+        assert await turn(1) == [HEAD]
+        assert await turn(2) == [HEAD, HEAD]
+        link.close()
+        peer.close()
+
+
 async def greeted(
     peer: zmq.Socket[bytes], endpoint: str, routes: list[bytes], count: int
 ) -> None:
@@ -132,14 +157,14 @@ def burst(link: Link, routes: list[bytes]) -> None:
         link.send([route, HEAD, b"h", b""])
 
 
-async def heads(peer: zmq.Socket[bytes]) -> list[bytes]:
-    """Return the first frames of what brings nine messages."""
+async def heads(peer: zmq.Socket[bytes], want: int = 9) -> list[bytes]:
+    """Return the first frames of what brings so many messages."""
     came: list[bytes] = []
     count = 0
-    while count < 9:
+    while count < want:
         await soon(lambda: peer.poll(0))
         message = peer.recv_multipart()
         came.append(message[0])
         count += len(packs.unpacked(message)) if message[0] == packs.HEAD else 1
-    assert count == 9
+    assert count == want
     return came
