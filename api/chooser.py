@@ -49,10 +49,10 @@ class Chooser:
         choice = self._by_policy(wanted.policy or self._default, wanted, fleet)
         if choice is None:
             return Nowhere(bool(nodes), bool(fleet.nodes(None)))
-        offer, way, _, rivals, name, *_ = choice
-        if wanted.needs is None:
-            return Choice(offer, way, len(nodes), rivals, name, beside=wanted.beside)
-        only, total = wanted.needs.words, len(fleet.nodes(None))
+        offer, way, rivals, name = choice.offer, choice.way, choice.rivals, choice.policy
+        only, total = "", 0
+        if wanted.needs is not None:
+            only, total = wanted.needs.words, len(fleet.nodes(None))
         return Choice(offer, way, len(nodes), rivals, name, only, total, wanted.beside)
 
     def choose_warm(self, wanted: Wanted, fleet: Fleet) -> Choice | None:
@@ -90,6 +90,6 @@ def _warm_first(wanted: Wanted, fleet: Fleet) -> Choice | None:
     warm = fleet.warm_offers(wanted)
     idle = [o for o in warm if o.free and o.idle and not o.avoided]
     if idle:
-        return policy.warm_first(idle, 0.0)
+        return policy.idle_first(idle)
     offers = fleet.offers(wanted, warm)
     return policy.warm_first(offers, fleet.load if any(o.ahead for o in offers) else 0.0)

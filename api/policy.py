@@ -128,6 +128,12 @@ def warm_first(offers: Sequence[Offer], mean: float | None = None) -> Choice | N
     return Choice(offer, way, len(offers), rivals)
 
 
+def idle_first(offers: Sequence[Offer]) -> Choice:
+    """Choose as *warm-first* does among nodes that all have an idle one: the least loaded."""
+    offer = min(offers, key=lambda o: (o.load, o.session)) if len(offers) > 1 else offers[0]
+    return Choice(offer, Way.IDLE, len(offers), len(offers))
+
+
 def round_robin(offers: Sequence[Offer], last: int) -> Choice | None:
     """Choose the node that follows the one that had the function's last call."""
     able = _able(offers)

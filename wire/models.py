@@ -78,7 +78,10 @@ class Status(enum.StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Return whether the call has ended."""
-        return self not in (Status.PENDING, Status.RUNNING)
+        return self in _TERMINAL
+
+
+_TERMINAL: Final = frozenset(Status) - {Status.PENDING, Status.RUNNING}
 
 
 class Reason(Model, frozen=True, kw_only=True):

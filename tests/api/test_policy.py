@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -114,6 +115,13 @@ OFFERS = st.lists(
     max_size=6,
     unique_by=lambda offer: offer.session,
 )
+
+
+@given(offers=OFFERS)
+def test_among_idle_ones_the_short_way_chooses_as_the_long_one(offers: list[Offer]) -> None:
+    idle = [replace(each, free=1, idle=1, avoided=False) for each in offers]
+    if idle:
+        assert policy.idle_first(idle) == policy.warm_first(idle, 0.0)
 
 
 @given(name=st.sampled_from(POLICIES), offers=OFFERS, last=st.integers(0, 9))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ import zmq
 from miniworker.processes import descendants
 from tests import engine
 from tests.conftest import eventually
-from wire import images, jobs
+from wire import images, jobs, packs
 from wire.codec import Message, encode
 from wire.messages import Outcome
 from wire.models import Function, Runtime, Spec
@@ -101,6 +102,15 @@ class Mini:
     def job(self, call: int, params: bytes = b"{}", timeout_ms: int = 15_000) -> None:
         self.send(jobs.Job(call=call, attempt=1, timeout_ms=timeout_ms), params)
 
+    def pack_of_jobs(self, *params: bytes) -> None:
+        """Send calls 1, 2, 3 … in one PACK."""
+        crowd = [
+            (self.route, *encode(jobs.Job(call=call, attempt=1, timeout_ms=15_000), each))
+            for call, each in enumerate(params, 1)
+        ]
+        (pack,) = packs.packed(crowd, {(self.route,)})
+        self.rig.router.send_multipart(pack)
+
     def done(self) -> tuple[Outcome, bytes, str, str]:
         """Return outcome, result, stdout and stderr of the next call that ends."""
         message, payload = self.recv()
@@ -163,6 +173,8 @@ class Rig:
         self._living: set[str] = set()
         self._exits: dict[str, jobs.Exited] = {}
         self._early: list[tuple[bytes, Message, bytes]] = []
+        #: What came in a PACK and was not looked at yet.
+        self._packed: deque[list[bytes]] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -231,6 +243,7 @@ class Rig:
         while self.router.poll(0):
             self.router.recv_multipart()
         self._early.clear()
+        self._packed.clear()
 
     def end(self, mini: Mini) -> None:
         """Wait for the end of one that was told to leave; kill one that was not."""
@@ -255,8 +268,11 @@ class Rig:
             self._early.append((route, message, payload))
 
     def _next(self) -> tuple[bytes, Message, bytes]:
-        assert self.router.poll(int(LIMIT_S * 1000)), "no word from a miniworker"
-        route, *frames = self.router.recv_multipart()
+        if not self._packed:
+            assert self.router.poll(int(LIMIT_S * 1000)), "no word from a miniworker"
+            message = self.router.recv_multipart()
+            self._packed += packs.unpacked(message) if message[1] == packs.HEAD else [message]
+        route, *frames = self._packed.popleft()
         return route, *jobs.FROM_MINIWORKER.decode(frames)
 
     def recv(self, route: bytes) -> tuple[Message, bytes]:
@@ -273,7 +289,7 @@ class Rig:
     def has(self, route: bytes, within_ms: int) -> bool:
         """Return whether a message of this miniworker is there, or comes in time."""
         while not any(entry[0] == route for entry in self._early):
-            if not self.router.poll(within_ms):
+            if not self._packed and not self.router.poll(within_ms):
                 return False
             self._early.append(self._next())
         return True

@@ -12,7 +12,7 @@ import pytest
 from miniworker import agent
 from tests.conftest import eventually
 from tests.miniworker.rig import Mini, Rig, argv, spec
-from wire import jobs
+from wire import jobs, packs
 from wire.models import Fault, Reason, Status
 
 MODULE = """
@@ -113,6 +113,22 @@ def test_state_is_kept_in_one_process_and_not_by_forks(rig: Rig) -> None:
     assert [json.loads(kept.call()[1])[0] for _ in range(3)] == [1, 2, 3]
     forked = handler(rig, "hello.main", isolation="fork")
     assert [json.loads(forked.call()[1])[0] for _ in range(3)] == [1, 1, 1]
+
+
+def test_jobs_of_one_pack_run_in_their_order_and_each_has_its_end(rig: Rig) -> None:
+    mini = handler(rig, "hello.main")
+    mini.pack_of_jobs(*(b"[%d]" % call for call in range(1, 21)))
+    ends = [json.loads(mini.done()[1]) for _ in range(20)]
+    assert ends == [[call, [call], {}] for call in range(1, 21)]
+    # Whoever sent a PACK may be sent one, and goes on to understand single ones.
+    assert json.loads(mini.call()[1])[0] == 21
+
+
+def test_what_is_no_pack_is_counted_and_the_miniworker_goes_on(rig: Rig) -> None:
+    mini = handler(rig, "hello.main")
+    rig.router.send_multipart([mini.route, packs.HEAD, b"none", b""])
+    assert mini.recv()[0] == jobs.Dropped(count=1)
+    assert json.loads(mini.call()[1])[0] == 1
 
 
 @ISOLATIONS

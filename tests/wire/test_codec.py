@@ -134,6 +134,11 @@ def test_there_and_back(dialect: Dialect[Message], message: Message) -> None:
     assert dialect.decode(codec.encode(message, b"payload")) == (message, b"payload")
 
 
+@pytest.mark.parametrize("message", [message for _, message in SAMPLES])
+def test_a_header_is_what_msgpack_makes_of_it(message: Message) -> None:
+    assert codec.encode(message)[1] == codec.pack(message)
+
+
 def test_there_is_a_sample_of_every_message() -> None:
     assert {type(message) for _, message in SAMPLES} == {
         cls
