@@ -13,7 +13,7 @@ ROOMS: Final = ("api", "dbnode", "miniworker", "wire", "worker", "runtimes")
 #: A field that a release adds: the file, the line that it follows, the line.
 Field = tuple[str, str, str]
 #: A new field comes last, whatever a class ends with: the wire knows fields by their place.
-HELLO_ENDS: Final = "0 if that is not told.\n    number: Count = 0\n"
+HELLO_ENDS: Final = "be sent PACKs.\n    packs: bool = False\n"
 #: What is said in each direction of each link.
 NEWS: Final[tuple[Field, ...]] = (
     ("wire/messages.py", HELLO_ENDS, '    mood: str = "new in HELLO"\n'),
