@@ -37,8 +37,6 @@ MAX_CALLS: Final = 256
 MAX_BYTES: Final = 16 << 20
 #: While the queue is full a line waits, and looks again this often.
 FULL_S: Final = 0.05
-#: How long answers collect after some were written, while others are sure to come.
-COLLECT_S: Final = 0.002
 
 
 class BatchRoutes:
@@ -241,9 +239,6 @@ class _Batch:
             self._calls -= len(said)
             self._bytes -= sum(size for _, size in said)
             self._taken.set()
-            if self._calls:
-                # A write costs nearly the same for one as for ten.
-                await asyncio.sleep(COLLECT_S)
 
 
 def _check(request: web.Request) -> None:
