@@ -88,7 +88,7 @@ class Chooser:
 def _warm_first(wanted: Wanted, fleet: Fleet) -> Choice | None:
     # Only a few nodes have something warm of a function: the others are looked at if need be.
     warm = fleet.warm_offers(wanted)
-    idle = [o for o in warm if o.free and o.idle and not o.avoided]
+    idle = [o for o in warm if o.may_use_idle and not o.avoided]
     if idle:
         return policy.idle_first(idle)
     offers = fleet.offers(wanted, warm)

@@ -291,7 +291,7 @@ class Dispatch:
     def _grant(self, session: Session, credit: Credit, now: float) -> None:
         session.credited = True
         session.saw(credit.received)
-        session.ledger.grant(credit.seen, credit.free, credit.warm)
+        session.ledger.grant(credit.seen, credit.free, credit.warm, credit.lent)
         self._desk.fleet.granted(session, (warm.key for warm in credit.warm))
         if session.takes_work:
             self._placing.bind_late(session, now)

@@ -133,14 +133,14 @@ class Fleet:
         """
         offers = self.warm_offers(wanted) if warm is None else list(warm)
         if not self.has_free:
-            return [offer for offer in offers if offer.free or offer.ahead]
+            return [offer for offer in offers if offer.way is not None]
         known = {offer.session for offer in offers}
         for offer in self._of(self._free, wanted):
             if not offer.free:
                 del self._free[offer.session]
             elif offer.session not in known:
                 offers.append(offer)
-        return [offer for offer in offers if offer.free or offer.ahead]
+        return [offer for offer in offers if offer.way is not None]
 
     def _of(self, candidates: Mapping[int, Session], wanted: Wanted) -> list[Offer]:
         nodes = self.nodes(wanted.needs)
@@ -165,4 +165,5 @@ def _offer(session: Session, wanted: Wanted) -> Offer:
         attempts=len(session.attempts),
         avoided=session.hello.node_id in wanted.avoid,
         generic=session.generic(wanted.runtime),
+        lent=ledger.spare - ledger.free,
     )

@@ -38,7 +38,7 @@ class Spend:
 
     @property
     def free(self) -> int:
-        """Return how many free slots this takes."""
+        """Return how many slots this takes, until the worker says otherwise."""
         return int(self.way in (Way.IDLE, Way.COLD))
 
 
@@ -48,6 +48,7 @@ class Ledger:
     def __init__(self) -> None:
         self.sent = 0
         self._free = 0
+        self._lent = 0
         self._warm: dict[str, Warm] = {}
         self._free_spent = 0
         self._spent: dict[tuple[str, Way], int] = {}
@@ -58,8 +59,13 @@ class Ledger:
 
     @property
     def free(self) -> int:
-        """Return how many slots are free."""
+        """Return how many slots nobody has."""
         return max(0, self._free - self._free_spent)
+
+    @property
+    def spare(self) -> int:
+        """Return how many idle sandboxes may begin: also in slots of attempts that wait."""
+        return max(0, self._free + self._lent - self._free_spent)
 
     def idle(self, key: str) -> int:
         """Return how many idle sandboxes of this key may be used."""
@@ -78,13 +84,13 @@ class Ledger:
     @property
     def is_spent(self) -> bool:
         """Return whether nothing at all can be begun."""
-        return self.free == 0 and not any(self.ahead(key) for key in self._warm)
+        return self.spare == 0 and not any(self.ahead(key) for key in self._warm)
 
-    def grant(self, seen: int, free: int, warm: Iterable[Warm]) -> None:
+    def grant(self, seen: int, free: int, warm: Iterable[Warm], lent: int = 0) -> None:
         """Take the worker's count: it knows of the first ``seen`` spends already."""
         while self._open and self._open[0].number <= seen:
             self._forget(self._open.popleft())
-        self._free = free
+        self._free, self._lent = free, lent
         for one in warm:
             if one.idle or one.ahead:
                 self._warm[one.key] = one

@@ -88,7 +88,7 @@ class Placing:
         """START what was PREPAREd there on sandboxes that became idle sooner."""
         ledger = session.ledger
         for key in [k for k in session.prepared if ledger.idle(k)]:
-            while ledger.free and ledger.idle(key) and key in session.prepared:
+            while ledger.spare and ledger.idle(key) and key in session.prepared:
                 live = self._desk.calls[next(iter(session.prepared[key]))]
                 live.tries[-1].early = True
                 self.permit(live, session, Way.IDLE, now)

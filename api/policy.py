@@ -72,6 +72,13 @@ class Offer:
     avoided: bool = False
     #: Generic sandboxes of its runtime that wait there, as far as is known.
     generic: int = 0
+    #: Slots beside the free ones in which an idle sandbox may run a call, and none be made.
+    lent: int = 0
+
+    @property
+    def may_use_idle(self) -> bool:
+        """Return whether an idle sandbox of it is there, and a slot for that."""
+        return bool(self.idle and (self.free or self.lent))
 
     @property
     def load(self) -> float:
@@ -81,7 +88,7 @@ class Offer:
     @property
     def way(self) -> Way | None:
         """Return its best way; None if it has none."""
-        if self.free and self.idle:
+        if self.may_use_idle:
             return Way.IDLE
         if self.ahead:
             return Way.AHEAD
@@ -161,7 +168,7 @@ def mean_load(offers: Sequence[Offer]) -> float:
 
 
 def _ways(offer: Offer) -> tuple[Way, ...]:
-    if offer.free and offer.idle:
+    if offer.may_use_idle:
         return (Way.IDLE, Way.AHEAD) if offer.ahead else (Way.IDLE,)
     if offer.free:
         return (Way.AHEAD, Way.COLD) if offer.ahead else (Way.COLD,)

@@ -138,12 +138,15 @@ class Credit(Message, frozen=True, kw_only=True):
     session: Number
     #: PREPAREs and STARTs of this session read so far; the api subtracts later ones.
     seen: Count
-    #: Slots in which a sandbox may be started, or an idle one may run a call.
+    #: Slots that nobody has: a sandbox may be made for one, or an idle one may run a call.
     free: Count
     #: Only the keys whose counts changed since the last CREDIT of this session.
     warm: tuple[Warm, ...] = ()
     #: Payload bytes received in this session: opens the api's window again.
     received: Count = 0
+    #: Slots beside those that are free, of attempts that wait for their sandboxes: an idle
+    #: one may run a call in them meanwhile, and none may be made.
+    lent: Count = 0
 
 
 class WorkerHeartbeat(Message, frozen=True, kw_only=True):

@@ -50,6 +50,11 @@ class Attempt:
         return self.start
 
     @property
+    def is_called(self) -> bool:
+        """Return whether it has its slot for itself: it may begin, or is about to hear it."""
+        return self.ready_said or self.start is not None
+
+    @property
     def fetches(self) -> bool:
         """Return whether its params are still on their way."""
         return self.start is not None and self.params is None
@@ -102,6 +107,8 @@ class Book:
         self.all: dict[Id, Attempt] = {}
         self._ahead = 0
         self._waiting: dict[str, deque[Attempt]] = {}
+        #: Those that were only PREPAREd and not called READY, in order.
+        self._lenders: dict[Id, Attempt] = {}
 
     def __repr__(self) -> str:
         return f"<Book of {len(self.all)} attempts, {self._ahead} ahead>"
@@ -116,14 +123,30 @@ class Book:
         """Return how many attempts stand behind running ones."""
         return self._ahead
 
-    def add(self, one: Attempt) -> None:
-        """Enter an attempt."""
+    @property
+    def lending(self) -> int:
+        """Return how many slots attempts have that cannot begin yet."""
+        return sum(not one.ahead for one in self._lenders.values()) if self._lenders else 0
+
+    def lenders(self) -> list[Attempt]:
+        """Return those attempts, first come first."""
+        return list(self._lenders.values())
+
+    def reclaim(self, one: Attempt) -> None:
+        """Let an attempt have its slot for itself; one that has it is fine."""
+        self._lenders.pop(one.id, None)
+
+    def add(self, one: Attempt, *, lends: bool = False) -> None:
+        """Enter an attempt, which may lend its slot until it is ready."""
         self.all[one.id] = one
         self._ahead += one.ahead
+        if lends:
+            self._lenders[one.id] = one
 
     def remove(self, one: Attempt) -> None:
         """Strike an attempt out, wherever it stands."""
         del self.all[one.id]
+        self.reclaim(one)
         self._ahead -= one.ahead
         self.unwait(one)
 

@@ -66,7 +66,7 @@ class Broker(Placing):
         one = Attempt(id_, key, came=now)
         box = self.pool.take(key, now) or self._beside(key, now)
         one.ahead = box is not None and bool(box.queue)
-        self.book.add(one)
+        self.book.add(one, lends=True)
         if box:
             return self._give(box, one, now)
         return self._wait(one, now)
@@ -79,6 +79,10 @@ class Broker(Placing):
             return self._start_new(id_, start, payload, now)
         if one.start:
             return []
+        if not one.is_called and not one.ahead and not self.spare:
+            # Its slot was lent when the api sent this, and what runs there goes on.
+            return self._drop(one, now, say=act.SayReturned(id_))
+        self.book.reclaim(one)
         fetch = self._permit(one, start, payload, now)
         if one.box:
             return fetch + self._go(one, now)

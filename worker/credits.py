@@ -23,6 +23,7 @@ class Credits:
         #: By key, what the api was told and has not spent since.
         self._believed: dict[str, Warm] = {}
         self._free = -1
+        self._lent = 0
         self._touched: set[str] = set()
         self._told = 0
         self._acknowledged = 0
@@ -52,7 +53,10 @@ class Credits:
             return
         before = self._believed.pop(key, Warm(key, 0))
         is_idle = what == "idle"
-        self._free -= is_idle
+        if is_idle and self._free > 0:
+            self._free -= 1
+        else:
+            self._lent -= is_idle
         left = Warm(key, before.idle - is_idle, before.ahead - (not is_idle))
         if left.idle or left.ahead:
             self._believed[key] = left
@@ -65,6 +69,7 @@ class Credits:
         ahead: dict[str, int],
         window: int,
         *,
+        lent: int = 0,
         eager: bool = True,
     ) -> Credit | None:
         """Return the CREDIT that is due: anything is new, or ``window`` bytes came in.
@@ -72,10 +77,10 @@ class Credits:
         If not ``eager``, what was read and places ahead that a START opened are not new.
         """
         now = {key: Warm(key, idle.get(key, 0), ahead.get(key, 0)) for key in {**idle, **ahead}}
-        is_wrong = free != self._free or self._claims_other(now)
+        is_wrong = (free, lent) != (self._free, self._lent) or self._claims_other(now)
         is_new = eager and (self.is_behind or now != self._believed)
         is_full = self.received - self._acknowledged >= window
-        return self._say(session, free, now) if is_wrong or is_new or is_full else None
+        return self._say(session, free, lent, now) if is_wrong or is_new or is_full else None
 
     def _claims_other(self, now: dict[str, Warm]) -> bool:
         """Return whether the api could do with less or more than it believes there is."""
@@ -88,7 +93,7 @@ class Credits:
             for key, believed in self._believed.items()
         )
 
-    def _say(self, session: int, free: int, now: dict[str, Warm]) -> Credit:
+    def _say(self, session: int, free: int, lent: int, now: dict[str, Warm]) -> Credit:
         # Of a key that the api spent on it has to hear the count even if that is the same.
         told = {**{key: Warm(key, 0) for key in (*self._believed, *self._touched)}, **now}
         changed = [
@@ -97,7 +102,8 @@ class Credits:
             if key in self._touched or warm != self._believed.get(key, Warm(key, 0))
         ]
         self._believed, self._touched = dict(now), set()
-        self._free, self._told, self._acknowledged = free, self.seen, self.received
+        self._free, self._lent = free, lent
+        self._told, self._acknowledged = self.seen, self.received
         changed.sort(key=lambda warm: warm.key)
         return Credit(
             session=session,
@@ -105,4 +111,5 @@ class Credits:
             free=free,
             warm=tuple(changed),
             received=self.received,
+            lent=lent,
         )

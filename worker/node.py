@@ -403,10 +403,12 @@ class Node:
         now = time.monotonic()
         ahead = self.broker.places_ahead(now)
         full = self.broker.is_draining or self.results.is_full
-        free = 0 if full else self.broker.granted(now)
+        free, lent = (0, 0) if full else self.broker.granted(now)
         idle = {} if full else self.broker.pool.counts()
         eager, self._ended = self._ended, False
-        credit = self.credits.next(number, free, idle, ahead, WINDOW_STEP, eager=eager)
+        credit = self.credits.next(
+            number, free, idle, ahead, WINDOW_STEP, lent=lent, eager=eager
+        )
         self._say_results(credit)
         if not self.credits.is_behind:
             self._not_late()

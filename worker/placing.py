@@ -43,19 +43,29 @@ class Placing:
 
     @property
     def free(self) -> int:
-        """Return the slots in which something may begin now."""
+        """Return the slots that nobody has: a sandbox may be made for one."""
         return 0 if self.is_draining else max(0, self.slots - self.book.in_use)
 
-    def granted(self, now: float) -> int:
-        """Return the slots that the api may be told of."""
-        if not self.setbacks.count:
-            return self.free
-        idle = sum(self.pool.counts().values())
-        return self.setbacks.allowed(self.free, idle, now)
+    @property
+    def spare(self) -> int:
+        """Return the slots in which nothing runs: an idle sandbox may begin in one.
+
+        An attempt that waits for its sandbox lends its slot, and has it back before READY.
+        """
+        in_use = self.book.in_use - self.book.lending
+        return 0 if self.is_draining else max(0, self.slots - in_use)
+
+    def granted(self, now: float) -> tuple[int, int]:
+        """Return the slots that the api may be told of: free ones, and others that are lent.
+
+        Where sandboxes cannot be made now, those that are there go on being used.
+        """
+        free = self.setbacks.allowed(self.free, now)
+        return free, self.spare - free
 
     def withheld(self, now: float) -> str:
-        """Return why these are fewer than are free, in words; empty if they are not."""
-        return self.setbacks.words if self.granted(now) < self.free else ""
+        """Return why fewer are granted than are free, in words; empty if none are withheld."""
+        return self.setbacks.words if self.granted(now)[0] < self.free else ""
 
     # --- placing ---
 
@@ -64,7 +74,7 @@ class Placing:
         # What it spends first: else another START would miss what was granted for it.
         box = self._place_ahead(start, now) if start.ahead else None
         one.ahead = box is not None
-        if box is None and self.free:
+        if box is None and self.spare:
             box = self.pool.take(start.key, now)
         if box is None:
             box = self._place_ahead(start, now)
@@ -98,9 +108,9 @@ class Placing:
     def _room(self, box: Sandbox, now: float, limit_s: float = LONG_HEAD_S) -> int:
         if self.is_draining or box.stage is not Stage.BUSY or not box.queue or box.is_for_one:
             return 0
-        if box.is_server:
-            return box.beside
         head = self.book.all[box.queue[0]]
+        if box.is_server:
+            return box.beside if head.is_called else 0
         if not head.sent or head.cancelled or self._is_slow(box, now, limit_s):
             return 0
         return max(0, self.speeds.held(box.key) - len(box.queue))
@@ -127,10 +137,19 @@ class Placing:
         box.queue.append(one.id)
         if one.start:
             return self._go(one, now)
-        if one.ready_said:
-            return []
-        one.ready_said = True
-        return [act.SayReady(one.id)]
+        return self._call_up()
+
+    def _call_up(self) -> list[Action]:
+        """Say READY for those whose sandboxes are, as far as their slots are not in use."""
+        orders: list[Action] = []
+        for one in self.book.lenders():
+            box = self.pool.sandboxes.get(one.box)
+            is_there = box is not None and box.stage is not Stage.STOPPING
+            if is_there and (one.ahead or self.spare):
+                self.book.reclaim(one)
+                one.ready_said = True
+                orders.append(act.SayReady(one.id))
+        return orders
 
     def _go(self, one: Attempt, now: float) -> list[Action]:
         """Hand an attempt over, once it has permission, params and a sandbox."""
@@ -224,13 +243,13 @@ class Placing:
     def _after(self, box: Sandbox | None, now: float) -> list[Action]:
         """Let the next attempt of a sandbox be its head, or free the sandbox."""
         if box is None:
-            return []
+            return self._call_up()
         if not box.queue:
-            return self._free(box, now)
+            return self._free(box, now) + self._call_up()
         head = self.book.all[box.queue[0]]
         # What ran beside another has been running all the time.
         self.book.promote(head, head.head_at if box.is_server else now)
-        return self._fill(box, now)
+        return self._fill(box, now) + self._call_up()
 
     def _fallen(
         self, one: Attempt, box: Sandbox, why: str, handed: int | None, now: float
@@ -254,12 +273,18 @@ class Placing:
         return orders
 
     def _displaced(self, box: Sandbox, now: float) -> list[Action]:
-        """Let attempts whose sandbox died before they were sent wait for another."""
+        """Let attempts whose sandbox died before they were sent wait for another.
+
+        Those that stood beside others have no slot to wait in.
+        """
         orders: list[Action] = []
-        for one in self.book.held(box):
+        held = self.book.held(box)
+        for one in held:
             box.queue.remove(one.id)
             one.box = ""
-            orders += self._wait(one, now)
+        for one in held:
+            say = act.SayReturned(one.id, owed=one.start is not None)
+            orders += self._drop(one, now, say=say) if one.ahead else self._wait(one, now)
         return orders
 
     def _covered_again(self, key: str, now: float) -> list[Action]:

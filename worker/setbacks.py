@@ -37,8 +37,8 @@ class Setbacks:
         times = "once" if self.count == 1 else f"{self.count} times in a row"
         return f"no sandbox could be made here {times}; it tries one at a time"
 
-    def allowed(self, free: int, idle: int, now: float) -> int:
-        """Return how many of the free slots may be granted; idle sandboxes need no making."""
+    def allowed(self, free: int, now: float) -> int:
+        """Return in how many of the free slots a sandbox may be made."""
         if self.count == 0:
             return free
-        return min(free, idle + (1 if now >= self.until else 0))
+        return min(free, 1 if now >= self.until else 0)

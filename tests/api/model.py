@@ -70,6 +70,8 @@ class ModelWorker:
     seen: int = 0
     ends: int = 0
     overdrawn: int = 0
+    #: Slots that were lent, and that who was READY has back: a START may have crossed that.
+    taken_back: int = 0
     #: Attempts being prepared, and those whose sandbox is ready (each holds a slot).
     making: list[tuple[int, int, str]] = field(default_factory=list)
     ready: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class ModelWorker:
 
     def join(self, session: int) -> None:
         """A new session: nothing of the old one arrives any more."""
-        self.session, self.seen, self.ends = session, 0, 0
+        self.session, self.seen, self.ends, self.taken_back = session, 0, 0, 0
         self.inbox.clear()
         self.outbox.clear()
         for _, _, key in self.making:
@@ -126,10 +128,16 @@ class ModelWorker:
         held = len(self.making) + len(self.ready) + len(self.running) + len(self.spare)
         return max(0, self.slots - held)
 
+    @property
+    def room(self) -> int:
+        """Return the slots in which nothing runs: those that wait lend theirs."""
+        return self.slots - len(self.ready) - len(self.running)
+
     def credit(self) -> None:
         warm = tuple(Warm(key, count) for key, count in self.idle.items())
+        free, lent = self.free, self.room - self.free
         self.outbox.append(
-            Credit(session=self.session, seen=self.seen, free=self.free, warm=warm)
+            Credit(session=self.session, seen=self.seen, free=free, lent=lent, warm=warm)
         )
 
     def read(self) -> None:
@@ -147,9 +155,10 @@ class ModelWorker:
         """One sandbox that was being made is ready."""
         if self.spare:
             self._idle(self.spare.pop())
-        elif self.making:
+        elif self.making and self.room:
             num, attempt, key = self.making.pop(0)
             self.ready[num, attempt] = key
+            self.taken_back += 1
             self.outbox.append(Ready(session=self.session, call=num, attempt=attempt))
         self.credit()
 
@@ -179,7 +188,14 @@ class ModelWorker:
         making = (*place, key)
         if place in self.ready:
             del self.ready[place]
-        elif self.idle.get(key) and self.free:
+        elif self.idle.get(key) and not self.room and self.taken_back:
+            self.taken_back -= 1
+            if making in self.making:
+                self.making.remove(making)
+                self.spare.append(key)
+            self.outbox.append(Returned(session=self.session, call=place[0], attempt=place[1]))
+            return
+        elif self.idle.get(key) and self.room:
             self.idle[key] -= 1
             if making in self.making:
                 self.making.remove(making)

@@ -61,10 +61,17 @@ class Scene:
         return session
 
     def credit(
-        self, session: Session, free: int, idle: int = 0, *, seen: int = 0, ahead: int = 0
+        self,
+        session: Session,
+        free: int,
+        idle: int = 0,
+        *,
+        seen: int = 0,
+        ahead: int = 0,
+        lent: int = 0,
     ) -> None:
         warm = (Warm(KEY, idle, ahead),)
-        credit = Credit(session=session.number, seen=seen, free=free, warm=warm)
+        credit = Credit(session=session.number, seen=seen, free=free, lent=lent, warm=warm)
         self.did(self.dispatch.credit(session, credit, self.now))
 
     def accept(self, num: int, *, sync: bool = True, idempotent: bool = False) -> Live:
@@ -128,6 +135,21 @@ def test_a_warm_synchronous_call_goes_at_once() -> None:
     scene.store()
     assert [m.upto for m in scene.sent(Recorded)] == [1]
     assert any(isinstance(a, Settled) for a in scene.actions)
+
+
+def test_a_lent_slot_takes_what_is_warm_and_nothing_that_has_to_be_made() -> None:
+    scene = Scene()
+    session = scene.join()
+    scene.credit(session, 0, lent=1)
+    scene.accept(1)
+    assert (scene.sent(Start), scene.sent(Prepare)) == ([], [])
+    scene.credit(session, 0, 1, lent=1)
+    assert [start.call for start in scene.sent(Start)] == [1]
+    scene.accept(2)
+    scene.credit(session, 0, 1, seen=1)
+    assert (scene.sent(Start), scene.sent(Prepare)) == ([], [])
+    scene.credit(session, 0, 1, seen=1, lent=1)
+    assert [start.call for start in scene.sent(Start)] == [2]
 
 
 def test_an_asynchronous_call_is_durable_before_it_goes_and_again_before_start() -> None:

@@ -51,6 +51,19 @@ def test_credits_are_counts_less_what_the_worker_has_not_seen() -> None:
     assert (ledger.free, ledger.ahead(KEY), list(ledger.warm_keys())) == (2, 0, [])
 
 
+def test_slots_that_are_lent_are_spent_after_those_that_are_free() -> None:
+    ledger = Ledger()
+    ledger.grant(0, 1, [Warm(KEY, 3)], lent=1)
+    assert (ledger.free, ledger.spare) == (1, 2)
+    # A PREPARE lends its slot only when its worker says so.
+    ledger.send(ledger.reserve(Way.COLD, KEY))
+    assert (ledger.free, ledger.spare) == (0, 1)
+    ledger.send(ledger.reserve(Way.IDLE, KEY))
+    assert (ledger.free, ledger.spare, ledger.is_spent) == (0, 0, True)
+    ledger.grant(2, 0, [Warm(KEY, 2)], lent=1)
+    assert (ledger.free, ledger.spare) == (0, 1)
+
+
 def test_a_reserved_credit_comes_back_a_sent_one_does_not() -> None:
     ledger = Ledger()
     ledger.grant(0, 1, [Warm(KEY, 1)])
@@ -85,6 +98,8 @@ def offer(session: int, **more: int) -> Offer:
         ([], None),
         ([offer(1)], None),
         ([offer(1, idle=1)], None),
+        ([offer(1, lent=2)], None),
+        ([offer(1, lent=1, idle=1), offer(2, free=4)], (1, Way.IDLE)),
         ([offer(1, free=1, idle=1)], (1, Way.IDLE)),
         ([offer(1, free=4), offer(2, free=1, idle=1, attempts=3)], (2, Way.IDLE)),
         ([offer(1, free=1, idle=1, attempts=2), offer(2, free=1, idle=1)], (2, Way.IDLE)),

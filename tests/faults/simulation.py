@@ -141,6 +141,7 @@ def _check_api(world: World) -> None:
             "beyond": session.receipts._done,
             # A node that could make no sandbox grants one at a time until it can.
             "slots": not setbacks[session.number] and session.hello.slots - ledger.free,
+            "lent": ledger.spare - session.hello.slots,
             "window": WINDOW_BYTES - session.window,
         }
         if found := {name: value for name, value in odd.items() if value}:

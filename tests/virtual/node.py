@@ -278,10 +278,12 @@ class Node:
         now, broker = self.timeline.now, self.broker
         ahead = broker.places_ahead(now)
         full = broker.is_draining or self.results.is_full
-        free = 0 if full else broker.granted(now)
+        free, lent = (0, 0) if full else broker.granted(now)
         idle = {} if full else broker.pool.counts()
         eager, self._ended = self._ended, False
-        credit = self.credits.next(self.session, free, idle, ahead, WINDOW_STEP, eager=eager)
+        credit = self.credits.next(
+            self.session, free, idle, ahead, WINDOW_STEP, lent=lent, eager=eager
+        )
         if credit is not None:
             self._say(credit, b"")
         if self.credits.is_behind:

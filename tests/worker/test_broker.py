@@ -245,7 +245,7 @@ def test_a_node_that_could_make_no_sandbox_takes_one_call_at_a_time_after_a_paus
     scene = Scene(slots=4, starts=4)
     idle = scene.run((9, 1), KEYS[1])
     scene.done(idle, (9, 1))
-    assert scene.broker.granted(scene.now) == 4
+    assert scene.broker.granted(scene.now) == (4, 0)
     for call in range(2):
         (spawn,) = of(scene.broker.prepare((call, 1), KEY, scene.now), act.Spawn)
         scene.broker.bundle(spawn.sandbox, SPEC, "b", scene.now)
@@ -253,11 +253,11 @@ def test_a_node_that_could_make_no_sandbox_takes_one_call_at_a_time_after_a_paus
         orders = scene.broker.broken(spawn.sandbox, Fault.NODE, WHY, scene.now)
         assert [one.fault for one in of(orders, act.SayReturned)] == [Fault.NODE]
     # What is warm serves on; the two failures at one time count as one.
-    assert scene.broker.granted(scene.now) == 1
+    assert scene.broker.granted(scene.now) == (0, 4)
     scene.now += FIRST_S
-    assert scene.broker.granted(scene.now) == 2
+    assert scene.broker.granted(scene.now) == (1, 3)
     scene.run((5, 1))
-    assert scene.broker.granted(scene.now) == 3
+    assert scene.broker.granted(scene.now) == (3, 0)
 
 
 def test_the_pauses_grow_to_a_limit() -> None:
@@ -267,7 +267,7 @@ def test_the_pauses_grow_to_a_limit() -> None:
         pauses.append(setbacks.until - now)
         now = setbacks.until
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert setbacks.allowed(5, 0, now - 0.1) == 0
+    assert setbacks.allowed(5, now - 0.1) == 0
     assert f"{setbacks.count} times in a row" in setbacks.words
 
 
@@ -284,7 +284,46 @@ def test_what_stops_one_function_only_is_no_setback(fault: Fault, reason: Reason
     scene.broker.up(spawn.sandbox, scene.now)
     (said,) = of(scene.broker.broken(spawn.sandbox, fault, reason, scene.now), act.SayReturned)
     assert (said.fault, said.reason) == (fault, reason)
-    assert scene.broker.granted(scene.now) == 4
+    assert scene.broker.granted(scene.now) == (4, 0)
+
+
+def test_an_attempt_that_waits_for_its_sandbox_lends_its_slot_to_what_is_warm() -> None:
+    scene = Scene(slots=2, max_warm=4)
+    warm = [scene.run((call, 1), KEYS[1]) for call in (1, 2)]
+    for call, box in zip((1, 2), warm, strict=True):
+        scene.done(box, (call, 1))
+    making = []
+    for call in (3, 4):
+        (spawn,) = of(scene.broker.prepare((call, 1), KEY, scene.now), act.Spawn)
+        making.append(spawn.sandbox)
+    # No other sandbox is made for these slots; those there are may be used.
+    assert scene.broker.granted(scene.now) == (0, 2)
+    assert scene.broker.prepare((5, 1), KEY, scene.now) == [act.SayReturned((5, 1))]
+    (job,) = of(scene.start((6, 1), KEYS[1]), act.SendJob)
+    assert scene.broker.granted(scene.now) == (0, 1)
+    # The first that is ready has the slot that is left, the second gets the next one.
+    ready = [of(scene.works(_made(scene, box)), act.SayReady) for box in making]
+    assert ready == [[act.SayReady((3, 1))], []]
+    assert scene.broker.granted(scene.now) == (0, 0)
+    assert of(scene.start((7, 1), KEYS[1]), act.SayReturned) == [act.SayReturned((7, 1))]
+    assert of(scene.done(job.sandbox, (6, 1)), act.SayReady) == [act.SayReady((4, 1))]
+    assert scene.broker.granted(scene.now) == (0, 0)
+
+
+def _made(scene: Scene, box: str) -> list[Action]:
+    """Let a sandbox that was spawned have all it needs."""
+    orders = scene.broker.bundle(box, SPEC, "b", scene.now)
+    return orders + scene.broker.up(box, scene.now)
+
+
+def test_a_start_whose_slot_was_lent_meanwhile_is_returned() -> None:
+    scene = Scene(slots=1)
+    box = scene.run((1, 1), KEYS[1])
+    scene.done(box, (1, 1))
+    scene.broker.prepare((2, 1), KEY, scene.now)
+    scene.start((3, 1), KEYS[1])
+    assert of(scene.start((2, 1)), act.SayReturned) == [act.SayReturned((2, 1))]
+    assert scene.broker.running() == [(3, 1)]
 
 
 def test_calls_ahead_only_behind_fast_ones_and_not_behind_a_long_head() -> None:
@@ -919,7 +958,11 @@ class BrokerMachine(RuleBasedStateMachine):
     def slots_hold(self) -> None:
         running = sum(1 for queue in self.minis.values() if queue)
         assert running <= self.broker.slots
-        assert 0 <= self.broker.book.in_use <= self.broker.slots
+        book = self.broker.book
+        assert 0 <= book.in_use - book.lending <= self.broker.slots
+        assert book.lending <= self.broker.slots
+        # Nobody waits for READY while there is a slot and his sandbox.
+        assert not self.broker.spare or not any(one.box for one in book.lenders())
         heads = [box.queue[0] for box in self.broker.pool if box.queue]
         assert not any(self.broker.book.all[id_].ahead for id_ in heads)
 

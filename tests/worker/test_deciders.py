@@ -246,6 +246,25 @@ def test_credits_name_what_changed_and_what_was_spent() -> None:
     assert (fresh.seen, fresh.received, fresh.warm) == (0, 0, (Warm("k", 1),))
 
 
+def test_a_start_on_an_idle_sandbox_spends_what_is_free_before_what_is_lent() -> None:
+    credits_ = Credits()
+
+    def given_now(free: int, lent: int, idle: int) -> Credit | None:
+        return credits_.next(1, free, {"k": idle}, {}, 1000, lent=lent, eager=False)
+
+    first = given_now(1, 1, 3)
+    assert first is not None
+    assert (first.free, first.lent) == (1, 1)
+    # What the api took off by itself it need not hear.
+    credits_.spent("k", 0, "idle")
+    assert given_now(0, 1, 2) is None
+    credits_.spent("k", 0, "idle")
+    assert given_now(0, 0, 1) is None
+    again = given_now(0, 1, 1)
+    assert again is not None
+    assert (again.free, again.lent) == (0, 1)
+
+
 # --- session ---
 
 WELCOME = Welcome(session=7, api="api", epoch=EPOCH, seq=0)

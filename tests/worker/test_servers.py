@@ -73,6 +73,18 @@ def test_what_would_have_a_sandbox_made_goes_where_there_is_room() -> None:
     assert of(scene.start((2, 1)), act.SendJob)
 
 
+def test_who_stood_beside_others_in_a_server_that_died_goes_elsewhere() -> None:
+    scene = ServerScene(slots=2)
+    scene.prepare((1, 1))
+    for call in (2, 3):
+        assert scene.prepare((call, 1)) == [act.SayReady((call, 1))]
+    orders = scene.broker.exited("m1", "gone", scene.now)
+    assert [order.id for order in of(orders, act.SayReturned)] == [(2, 1), (3, 1)]
+    # Whose slot it is has another sandbox made.
+    assert of(orders, act.Spawn)
+    assert scene.broker.free == 1
+
+
 def test_large_params_take_a_place_beside_while_they_are_fetched() -> None:
     scene = ServerScene()
     box = scene.run((1, 1))
@@ -177,7 +189,7 @@ def test_a_node_that_cannot_reach_into_containers_is_good_for_others() -> None:
     orders = scene.broker.broken("m1", Fault.NODE, reason, scene.now)
     (returned,) = of(orders, act.SayReturned)
     assert (returned.fault, returned.reason) == (Fault.NODE, reason)
-    assert scene.broker.granted(scene.now) == 2
+    assert scene.broker.granted(scene.now) == (2, 0)
 
 
 class ServerMachine(BrokerMachine):
