@@ -289,7 +289,14 @@ class Live:
             idempotency_digest=self.idempotency_digest,
             logs=self.logs,
             tracestate=self.trace.state,
+            started_rest_ms=self._started_rest_ms(),
         )
+
+    def _started_rest_ms(self) -> float:
+        if self.started is None or self.finished is not None:
+            return 0.0
+        exact_ms = (self.started - self.accepted) * 1000
+        return exact_ms - round(exact_ms)
 
     def portable(self, api: str, epoch: int) -> bytes:
         """Return the record as START carries it: JSON, without the params."""

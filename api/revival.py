@@ -53,7 +53,7 @@ def revive(record: CallRecord, spec: Spec, now: float, now_ms: int) -> Live:
         told_stages={k: ms for k, ms in call.stages.items() if k in ("queued", "earlier")},
         admitted=accepted if call.dispatched_at is None else None,
         dispatched=moment(call.dispatched_at),
-        started=moment(call.started_at),
+        started=_exactly(moment(call.started_at), record),
         trace=Trace(call.traceparent or "", record.tracestate),
     )
 
@@ -66,9 +66,10 @@ def remember(live: Live, attempt: int, record: bytes) -> None:
     if live.started is not None or live.phase not in _BEGUN or attempt != live.attempt:
         return
     try:
-        call = _RECORD.decode(record).call
+        told = _RECORD.decode(record)
     except (ValueError, RecursionError):
         return
+    call = told.call
 
     def moment(text: str | None) -> float | None:
         return (
@@ -77,7 +78,13 @@ def remember(live: Live, attempt: int, record: bytes) -> None:
 
     if len(call.attempts) == attempt:
         live.tries = _tries(call.attempts, moment)
-    live.dispatched, live.started = moment(call.dispatched_at), moment(call.started_at)
+    live.dispatched = moment(call.dispatched_at)
+    live.started = _exactly(moment(call.started_at), told)
+
+
+def _exactly(started: float | None, record: CallRecord) -> float | None:
+    """Return the moment that an end is counted from, as the earlier life had it."""
+    return None if started is None else started + record.started_rest_ms / 1000
 
 
 def _tries(attempts: Iterable[Attempt], moment: Moment) -> list[Try]:

@@ -281,6 +281,9 @@ class CallRecord(Model, frozen=True, kw_only=True):
     params_kept: bool = False
     idempotency_digest: str | None = None
     tracestate: str = ""
+    #: Of a call that runs: what ``startedAt`` leaves out of the moment, in ms. Its end is
+    #: counted from there, and is the same whoever counts.
+    started_rest_ms: float = 0.0
 
 
 class Item(Model, frozen=True, kw_only=True):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from api.past import Past
 from api.phase import Phase
 from api.revival import remember
-from tests.api.test_dispatch import Scene, recovered
+from tests.api.test_dispatch import DONE, Scene, recovered
 from wire.liveness import SILENT_S
 from wire.messages import Start
 from wire.models import Status
@@ -34,14 +35,18 @@ def test_an_older_attempt_than_the_stored_one_is_no_news() -> None:
     assert (call.phase, call.node_id) == (Phase.UNDECIDED, "id-node1")
 
 
-def test_times_that_a_client_was_told_stay() -> None:
+@pytest.mark.parametrize("begins_ms", [0.0, 0.4, 0.6])
+@pytest.mark.parametrize("ran_ms", [3.0, 3.3, 3.7])
+def test_times_that_a_client_was_told_stay(begins_ms: float, ran_ms: float) -> None:
     scene = Scene()
     session = scene.join()
-    scene.credit(session, 1, 1)
     told = scene.accept(7)
+    scene.now += begins_ms / 1000
+    scene.credit(session, 1, 1)
     (start,) = scene.sent(Start)
     scene.now += 1
-    scene.result(session, 7)
+    outcome = msgspec.structs.replace(DONE, duration_ms=ran_ms)
+    scene.result(session, 7, outcome=outcome)
     told_of = told.call()
 
     later = Scene()
@@ -50,7 +55,7 @@ def test_times_that_a_client_was_told_stay() -> None:
     call.accepted, call.accepted_ms = told.accepted, told.accepted_ms
     again = later.join(running=((7, 1),))
     remember(call, 1, start.record)
-    later.result(again, 7)
+    later.result(again, 7, outcome=outcome)
     assert call.call().started_at == told_of.started_at
     assert call.call().finished_at == told_of.finished_at
     assert call.call().dispatched_at == told_of.dispatched_at

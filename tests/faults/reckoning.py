@@ -6,7 +6,6 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +22,6 @@ TOGETHER_S: Final = 15.0
 #: Answers of that long before the death of an api may have no record yet: the collecting of
 #: records, a write under way, and the time that a kill and this clock are apart.
 WINDOW_S: Final = 2.0
-#: A record whose api died before it was stored is written anew from what its worker kept:
-#: the moments in that are whole milliseconds.
-ROUNDED_S: Final = 0.0025
 
 
 def reckon(made: Scene) -> dict[str, Any]:
@@ -89,13 +85,8 @@ def _judge(made: Scene, num: int, call: Call) -> None:
         assert code in ("no_sandbox", "no_space") or (code == "raised" and is_cut_off), call
     told = made.load.answered.get(num)
     if told is not None:
-        same = ("status", "result", "reason")
+        same = ("status", "result", "reason", "finishedAt")
         assert _picked(told[0], same) == _picked(call, same), (told, call)
-        assert abs(_moment(told[0]) - _moment(call)) < ROUNDED_S, (told, call)
-
-
-def _moment(call: Call) -> float:
-    return datetime.fromisoformat(str(call["finishedAt"])).timestamp()
 
 
 def _picked(call: Call, names: Sequence[str]) -> dict[str, Any]:
