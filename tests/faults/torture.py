@@ -20,6 +20,7 @@ from typing import Any, Final
 from tests.apart import net
 from tests.conftest import children
 from tests.e2e.harness import assert_gone
+from tests.faults import leaks
 from tests.faults.containers import docked
 from tests.faults.plan import ENGINE_FAULTS, FAR_FAULTS, FAULTS, MOMENTS, strike
 from tests.faults.reckoning import left_behind, reckon
@@ -111,11 +112,16 @@ def main() -> None:
     ):
         with scene(folder / "data", given.seed, *options, dock=dock, is_apart=is_apart) as made:
             told = torture(made, given.seed, given.minutes, given.driver)
+        print("the same faults three times: what the third leaves, and the second", flush=True)
+        calm = ("--idle", str(leaks.IDLE_S), *options)
+        with scene(folder / "calm", given.seed, *calm, dock=dock) as made:
+            told["sizes after one run, and after another"] = leaks.twice(made)
         if dock is not None:
             dock.assert_empty()
             before |= dock.processes()
-        assert_gone(folder / "data", before)
-        assert (left := left_behind(folder / "data")) == [], left
+        for data in (folder / "data", folder / "calm"):
+            assert_gone(data, before)
+            assert (left := left_behind(data)) == [], left
     asked = ("seed", "minutes", "driver", "unfinished")
     numbers = {name: getattr(given, name) for name in asked}
     print(json.dumps({**numbers, **told, "violations": 0}, indent=2))
