@@ -15,8 +15,6 @@ from tests.conftest import eventually
 from tests.faults.scene import FROZEN_S, Scene
 
 PARTS: Final = ("api", "dbnode", "worker", "zygote", "miniworker", "sandbox")
-#: Those that somebody waits for by their heartbeats.
-LIVE: Final = ("api", "dbnode", "worker")
 #: Long enough for a heartbeat or two to be missed, and a request to be asked again.
 SHORT_S: Final = 4.0
 HOGS: Final = 64
@@ -33,7 +31,7 @@ def kill(what: str, made: Scene) -> None:
 
 
 def restart(what: str, made: Scene) -> None:
-    """Tell one to end in order; it is started again."""
+    """Tell one to end in order; whoever started it starts another."""
     made.strike(what, signal.SIGTERM)
 
 
@@ -115,6 +113,14 @@ def kill_container(made: Scene) -> None:
         made.dock.docker("kill", _container(made))
 
 
+def restart_container(made: Scene) -> None:
+    """Have a container end and begin anew behind its miniworker's back, as any user may."""
+    assert made.dock is not None
+    # It may have gone meanwhile, or be removed before it has begun anew.
+    with suppress(AssertionError):
+        made.dock.docker("restart", "--time", "1", _container(made))
+
+
 def pause_container(made: Scene) -> None:
     """Freeze all of a container for a while."""
     assert made.dock is not None
@@ -133,6 +139,13 @@ def kill_engine(made: Scene) -> None:
     made.dock.start()
 
 
+def restart_engine(made: Scene) -> None:
+    """Have the engine end in order, with all its containers, and start it again."""
+    assert made.dock is not None
+    made.dock.end()
+    made.dock.start()
+
+
 def freeze_engine(made: Scene) -> None:
     """Let the engine answer nobody for a while."""
     assert made.dock is not None
@@ -142,8 +155,10 @@ def freeze_engine(made: Scene) -> None:
 
 ENGINE_FAULTS: Final[dict[str, Fault]] = {
     "kill container": kill_container,
+    "restart container": restart_container,
     "freeze container": pause_container,
     "kill engine": kill_engine,
+    "restart engine": restart_engine,
     "freeze engine": freeze_engine,
 }
 
@@ -166,7 +181,7 @@ FAR_FAULTS: Final[dict[str, Fault]] = {
 #: What can be done at any time, by name.
 FAULTS: Final[dict[str, Fault]] = {
     **{f"kill {what}": partial(kill, what) for what in PARTS},
-    **{f"restart {what}": partial(restart, what) for what in LIVE},
+    **{f"restart {what}": partial(restart, what) for what in PARTS},
     **{f"freeze {what}": partial(freeze, what) for what in PARTS},
     "starve all": starve,
     **{f"delay {what}": partial(delay, what) for what in ("node", "db", "pub")},

@@ -41,7 +41,8 @@ def test_every_call_ends_once_whatever_dies_or_freezes(tmp_path: Path) -> None:
         tmp_path / "data",
         [
             "kill miniworker", "kill sandbox", "kill zygote", "kill worker", "kill dbnode",
-            "kill api", "restart worker", "restart dbnode", "restart api", "starve all",
+            "kill api", "restart miniworker", "restart sandbox", "restart zygote",
+            "restart worker", "restart dbnode", "restart api", "starve all",
             "freeze worker", "freeze api", "freeze dbnode",
         ],
         "--unfinished", "fail",

@@ -60,7 +60,7 @@ class PrivateEngine:
                 self.start()
             eventually(self._is_empty, START_S, "containers removed")
         finally:
-            self._end()
+            self.end()
             self._clear()
 
     def start(self) -> None:
@@ -89,6 +89,13 @@ class PrivateEngine:
         self._process = None
         # It dies with its engine, and is ours then: unreaped, it would count as living.
         eventually(lambda: os.waitpid(containerd, os.WNOHANG)[0], what="containerd gone")
+
+    def end(self) -> None:
+        """Have it end in order, and its containers with it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(60)
+            self._process = None
 
     def docker(self, *arguments: str) -> str:
         """Run the docker command on it."""
@@ -129,12 +136,6 @@ class PrivateEngine:
         assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
         asked = ["docker", "--host", self.address, "version"]
         return subprocess.run(asked, capture_output=True, check=False).returncode == 0
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(60)
-            self._process = None
 
     def _clear(self) -> None:
         """Leave no process that names the folder, no cgroup and no mount, come what may."""
