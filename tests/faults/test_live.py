@@ -1,15 +1,18 @@
-"""What is away for a while, and comes back, changes no call that runs meanwhile."""
+"""What is away for a while, is there twice or was missed, changes no call that runs meanwhile."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cli import snapshots
+from cli.frame import frame
 from cli.plan import PUB, WORKERS
 from tests.conftest import eventually
 from tests.e2e.harness import environment
@@ -130,3 +133,21 @@ def test_a_node_that_missed_the_last_publication_asks_for_it(made: Scene) -> Non
         ),
         what="a node asked, and was answered",
     )
+
+
+def on_top(made: Scene, name: str) -> str:
+    """Return the line of a node in ``skep top``."""
+    with made.hive.client() as client:
+        drawn = frame(snapshots.take(client), time.time(), 120)
+    lines = ("".join(text for text, _ in line) for line in drawn)
+    return next(line for line in lines if line.startswith(name))
+
+
+def test_silence_and_absence_are_seen(made: Scene) -> None:
+    made.wires.hold("node2")
+    eventually(lambda: made.worker_shown("node2")["silent"])
+    eventually(lambda: "silent" in on_top(made, "node2"))
+    eventually(lambda: made.worker_shown("node2")["state"] == "gone")
+    made.wires.release("node2")
+    eventually(lambda: made.worker_shown("node2")["state"] == "up")
+    assert not made.worker_shown("node2")["silent"]
