@@ -60,6 +60,8 @@ class Placing:
 
         Where sandboxes cannot be made now, those that are there go on being used.
         """
+        if not (self.setbacks.count or self.book.lending):
+            return self.free, 0
         free = self.setbacks.allowed(self.free, now)
         return free, self.spare - free
 
