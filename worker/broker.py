@@ -310,7 +310,7 @@ class Broker(Placing):
 
     def tick(self, now: float) -> list[Action]:
         """Kill what is overdue; let the pool age, and make what should wait."""
-        orders = self.pool.tick(now) + self._begin(now)
+        orders = self.pool.tick(now) + self._begin(now) + self._give_up(now)
         if not self.is_draining:
             orders += self.keeping.due(now)
         for box in self.pool:

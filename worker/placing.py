@@ -27,6 +27,8 @@ ANSWERED: Final = "http_status"
 NO_AGENT: Final = "no_agent"
 #: What one says that cannot reach into a container, as the contract ``http`` needs it.
 NO_REACH: Final = "no_reach"
+#: So long an attempt whose sandbox is ready waits for its slot: another node may have one.
+HELD_S: Final = 0.5
 
 
 class Placing:
@@ -140,6 +142,15 @@ class Placing:
         if one.start:
             return self._go(one, now)
         return self._call_up()
+
+    def _give_up(self, now: float) -> list[Action]:
+        """Hand those back whose slot was lent for too long; their sandboxes wait."""
+        orders: list[Action] = []
+        for one in self.book.lenders():
+            box = self.pool.sandboxes.get(one.box)
+            if box is not None and box.stage is Stage.BUSY and now - box.since > HELD_S:
+                orders += self._drop(one, now, say=act.SayReturned(one.id))
+        return orders
 
     def _call_up(self) -> list[Action]:
         """Say READY for those whose sandboxes are, as far as their slots are not in use."""

@@ -1,4 +1,4 @@
-"""What is away for a while, is there twice or was missed, changes no call that runs meanwhile."""
+"""What is away for a while, there twice, or was missed, changes no call that runs meanwhile."""
 
 from __future__ import annotations
 

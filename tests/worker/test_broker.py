@@ -24,7 +24,7 @@ from worker.actions import Action, Id
 from worker.boxes import Stage
 from worker.broker import Broker
 from worker.partings import MAX_KEYS, Partings
-from worker.placing import CANCEL_S, OVERDUE_S
+from worker.placing import CANCEL_S, HELD_S, OVERDUE_S
 from worker.pool import STOP_S, Pool, PoolSettings
 from worker.setbacks import FIRST_S, Setbacks
 from worker.speed import LONG_HEAD_S, RECALL_S, Speeds
@@ -308,6 +308,23 @@ def test_an_attempt_that_waits_for_its_sandbox_lends_its_slot_to_what_is_warm() 
     assert of(scene.start((7, 1), KEYS[1]), act.SayReturned) == [act.SayReturned((7, 1))]
     assert of(scene.done(job.sandbox, (6, 1)), act.SayReady) == [act.SayReady((4, 1))]
     assert scene.broker.granted(scene.now) == (0, 0)
+
+
+def test_who_waits_too_long_for_the_slot_that_was_lent_goes_elsewhere() -> None:
+    scene = Scene(slots=1)
+    box = scene.run((1, 1), KEYS[1])
+    scene.done(box, (1, 1))
+    (spawn,) = of(scene.broker.prepare((2, 1), KEY, scene.now), act.Spawn)
+    scene.start((3, 1), KEYS[1])
+    assert of(scene.works(_made(scene, spawn.sandbox)), act.SayReady) == []
+    scene.now += HELD_S
+    assert of(scene.broker.tick(scene.now), act.SayReturned) == []
+    scene.now += 0.1
+    assert of(scene.broker.tick(scene.now), act.SayReturned) == [act.SayReturned((2, 1))]
+    # Its sandbox was not made in vain.
+    assert scene.broker.pool.counts() == {KEY: 1}
+    scene.done(box, (3, 1))
+    assert scene.broker.granted(scene.now) == (1, 0)
 
 
 def _made(scene: Scene, box: str) -> list[Action]:
