@@ -18,6 +18,9 @@ from pathlib import Path
 from wire.durable import make_folder, sync_names
 from wire.errors import Conflict
 
+#: Folders that are removed by who made them, a moment later: trials of what confines a sandbox
+#: and reaches a container, and what is not yet in its place.
+_BRIEF = ("probe-*", "proof-*", "half-*")
 #: Longer names would not leave enough of the 108 bytes of a socket's path.
 _SHORT = 24
 
@@ -95,8 +98,12 @@ class NodeFolder:
         self._lock = lock
 
     def _sweep(self) -> None:
-        """Remove the sockets, half-made bundles and half-fetched packages of earlier lives."""
+        """Remove what earlier lives were killed over: sockets, trials, what is half-made."""
         shutil.rmtree(self._life, ignore_errors=True)
+        for place in (self.root, self.root / "docker", self.root / "tools"):
+            for kind in _BRIEF:
+                for folder in place.glob(kind):
+                    shutil.rmtree(folder, ignore_errors=True)
         for bundle in self.bundles.iterdir():
             if not (self.whole / bundle.name).exists():
                 shutil.rmtree(bundle, ignore_errors=True)

@@ -43,3 +43,18 @@ def test_an_installation_that_no_label_can_hold_is_refused(tmp_path: Path) -> No
     assert "an installation cannot be called 'a b'" in ended.stderr
     assert "letters, digits" in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_worker_was_killed_over_goes_with_its_next_life(tmp_path: Path) -> None:
+    root = tmp_path / "nodes" / "one"
+    left = [
+        root / "proof-1" / "sandbox" / "sock", root / "docker" / "proof-2",
+        root / "probe-3", root / "docker" / "half-4", root / "tools" / "half-5",
+    ]  # fmt: skip
+    for folder in (*left, root / "docker" / "agents"):
+        folder.mkdir(parents=True)
+    installation(tmp_path, "one")
+    names = {"id", "lock", "packages", "bundles", "whole", "docker", "tools"}
+    assert {path.name for path in root.iterdir()} == names
+    assert [path.name for path in (root / "docker").iterdir()] == ["agents"]
+    assert list((root / "tools").iterdir()) == []
