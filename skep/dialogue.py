@@ -97,6 +97,8 @@ class Lost:
 
     why: str
     cause: Exception | None = None
+    #: Whether it was given up because its time was over.
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +164,23 @@ def exchange(request: Request, pace: Pace) -> Dialogue[Answer]:
         SkepError: skep answered that it cannot be done.
     """
     spent_s, failures, was_lost = 0.0, 0, False
+    refused: Answer | None = None
     while True:
         began = pace.clock()
         reply: Answer | Lost = yield replace(request, limit_s=pace.timeout_s - spent_s)
         if isinstance(reply, Answer) and not may_pass(reply):
             return _final(request, reply, was_lost=was_lost)
         failures += 1
-        was_lost = was_lost or isinstance(reply, Lost)
+        if isinstance(reply, Answer):
+            refused = reply
+        else:
+            was_lost = True
         spent_s += max(0.0, pace.clock() - began - request.wait_s)
         pause_s = pace.pause_s(failures, reply)
         if not pace.may_retry(request, failures) or spent_s + pause_s >= pace.timeout_s:
-            raise error_of(reply)
+            # Only a first attempt has all the time: what a later one missed had been answered.
+            is_cut_off = isinstance(reply, Lost) and reply.is_late
+            raise error_of(refused if is_cut_off and refused else reply)
         yield Pause(pause_s)
         spent_s += pause_s
 

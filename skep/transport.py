@@ -70,7 +70,8 @@ class Place:
 
     def lost(self, error: Exception) -> Lost:
         """Say that no answer came from here."""
-        return Lost(f"no answer from {self.url}: {str(error) or type(error).__name__}", error)
+        why = f"no answer from {self.url}: {str(error) or type(error).__name__}"
+        return Lost(why, error, is_late=isinstance(error, httpx.TimeoutException))
 
 
 class Transport:

@@ -25,7 +25,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 PASSING = st.one_of(
-    st.just(Lost("gone")),
+    st.builds(lambda late: Lost("gone", is_late=late), st.booleans()),
     st.builds(
         lambda status, after: Answer(status, {"retry-after": after} if after else {}, b"{}"),
         st.sampled_from([429, 503]),
@@ -58,7 +58,7 @@ def test_retries_are_bounded_and_only_for_what_passes(
     pace = Pace(retries, timeout_s, clock, lambda: dice)
     request = Request(method="GET", path="/", is_patient=patient)
     dialogue = exchange(request, pace)
-    sent = 0
+    sent, was_refused = 0, False
     last: Answer | Lost = final
     step: Any = advance(dialogue, None)
     error: SkepError | None = None
@@ -73,6 +73,7 @@ def test_retries_are_bounded_and_only_for_what_passes(
             assert 0 < step.limit_s <= timeout_s
             last, took = replies[sent] if sent < len(replies) else (final, 0.0)
             sent += 1
+            was_refused = was_refused or isinstance(last, Answer)
             # A transport gives up when the limit has passed.
             clock.now += min(took, step.limit_s)
             step = advance(dialogue, last)
@@ -83,7 +84,24 @@ def test_retries_are_bounded_and_only_for_what_passes(
     if last is final:
         assert (error is None) == final.is_success
     else:
-        assert isinstance(error, NotReachable) == isinstance(last, Lost)
+        is_told = isinstance(last, Answer) or (last.is_late and was_refused)
+        assert isinstance(error, NotReachable) != is_told
+
+
+def test_an_attempt_cut_off_does_not_hide_why_the_others_were_refused() -> None:
+    clock = Clock()
+    dialogue = exchange(Request(method="POST", path="/"), Pace(3, 10.0, clock, lambda: 0.0))
+    full = Answer(503, {}, b'{"error": {"code": "store_unavailable", "message": "full"}}')
+    advance(dialogue, None)
+    clock.now += 6
+    assert isinstance(advance(dialogue, full), Pause)
+    cut = advance(dialogue, None)
+    assert isinstance(cut, Request)
+    assert cut.limit_s == 4
+    clock.now += cut.limit_s
+    with pytest.raises(SkepError) as told:
+        advance(dialogue, Lost("timed out", is_late=True))
+    assert told.value.code == "store_unavailable"
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
