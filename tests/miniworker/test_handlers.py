@@ -85,27 +85,26 @@ def handler(rig: Rig, entry: str, files: dict[str, str] | None = None, **more: A
     return mini
 
 
+#: Params, and what they are as arguments.
+ARGUMENTS: list[tuple[bytes, list[Any], dict[str, Any]]] = [
+    (b"{}", [], {}),
+    (b'{"a": 1, "\xc3\xa9": null}', [], {"a": 1, "é": None}),
+    (b"[1, [2]]", [1, [2]], {}),
+    (b"[]", [], {}),
+    (b'"text"', ["text"], {}),
+    (b"null", [None], {}),
+    (b"1.5", [1.5], {}),
+]
+
+
 @ISOLATIONS
-@pytest.mark.parametrize(
-    ("params", "args", "kwargs"),
-    [
-        (b"{}", [], {}),
-        (b'{"a": 1, "\xc3\xa9": null}', [], {"a": 1, "é": None}),
-        (b"[1, [2]]", [1, [2]], {}),
-        (b"[]", [], {}),
-        (b'"text"', ["text"], {}),
-        (b"null", [None], {}),
-        (b"1.5", [1.5], {}),
-    ],
-)
-def test_params_are_arguments(
-    rig: Rig, isolation: str, params: bytes, args: Any, kwargs: Any
-) -> None:
+def test_params_are_arguments(rig: Rig, isolation: str) -> None:
     mini = handler(rig, "hello.main", isolation=isolation)
-    outcome, result, stdout, _ = mini.call(params)
-    assert (outcome.status, outcome.result_type, stdout) == (Status.DONE, "json", "")
-    assert json.loads(result) == [1, args, kwargs]
-    assert outcome.peak_memory is not None
+    for at, (params, args, kwargs) in enumerate(ARGUMENTS, 1):
+        outcome, result, stdout, _ = mini.call(params)
+        assert (outcome.status, outcome.result_type, stdout) == (Status.DONE, "json", "")
+        assert json.loads(result) == [at if isolation == "none" else 1, args, kwargs]
+        assert outcome.peak_memory is not None
 
 
 def test_state_is_kept_in_one_process_and_not_by_forks(rig: Rig) -> None:
@@ -131,22 +130,23 @@ def test_what_is_no_pack_is_counted_and_the_miniworker_goes_on(rig: Rig) -> None
     assert json.loads(mini.call()[1])[0] == 1
 
 
+#: Values, and their JSON.
+TEXTS: list[tuple[Any, str]] = [
+    (None, "null"),
+    ({"a": [1, True]}, '{"a":[1,true]}'),
+    ("é\n", '"é\\n"'),
+    ("a\x7f\x1f", '"a\x7f\\u001f"'),
+    ("\\u00e9", '"\\\\u00e9"'),
+    ({"\U0001f3b2": 1.5}, '{"\U0001f3b2":1.5}'),
+    ("", '""'),
+]
+
+
 @ISOLATIONS
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "null"),
-        ({"a": [1, True]}, '{"a":[1,true]}'),
-        ("é\n", '"é\\n"'),
-        ("a\x7f\x1f", '"a\x7f\\u001f"'),
-        ("\\u00e9", '"\\\\u00e9"'),
-        ({"\U0001f3b2": 1.5}, '{"\U0001f3b2":1.5}'),
-        ("", '""'),
-    ],
-)
-def test_the_result_is_the_values_json(rig: Rig, isolation: str, value: Any, text: str) -> None:
+def test_the_result_is_the_values_json(rig: Rig, isolation: str) -> None:
     mini = handler(rig, "hello.give", isolation=isolation)
-    assert mini.call(json.dumps([value]).encode())[1].decode() == text
+    for value, text in TEXTS:
+        assert mini.call(json.dumps([value]).encode())[1].decode() == text
 
 
 @ISOLATIONS

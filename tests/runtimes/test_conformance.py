@@ -102,43 +102,38 @@ def ended(place: Place, params: Any, code: str, says: str = "", **more: Any) -> 
 
 # --- script: the language's own program for each call ---------------------------------------
 
-SAYS = [
-    ("echo", {"do": "echo", "é": [1, None, "\n"]}, None),
-    ("env", {"do": "env"}, f"{WORD} f"),
-    ("file", {"do": "file", "much": "x" * 70_000}, "True False"),
+#: Params, and what comes of them if not themselves.
+SAYS: list[tuple[Any, str | None]] = [
+    ({"do": "echo", "é": [1, None, "\n"]}, None),
+    ({"do": "env"}, f"{WORD} f"),
+    ({"do": "file", "much": "x" * 70_000}, "True False"),
 ]
 
 
-@pytest.mark.parametrize(("name", "params", "text"), SAYS, ids=[one[0] for one in SAYS])
-def test_a_script_finds_what_it_is_given(
-    rig: Rig, language: Language, name: str, params: Any, text: str | None
-) -> None:
+def test_a_script_finds_what_it_is_given(rig: Rig, language: Language) -> None:
     place = script(rig, language)
-    wanted = text if text is not None else json.dumps(params)
-    for _ in range(2):
+    for params, text in 2 * SAYS:
+        wanted = text if text is not None else json.dumps(params)
         outcome, result, stdout, stderr = place.call(params)
-        assert outcome.status is Status.DONE, (outcome, stderr)
+        assert outcome.status is Status.DONE, (params["do"], outcome, stderr)
         assert result.decode().rstrip("\n") == wanted
-        assert (stdout, stderr, outcome.result_type) == ("", "", "text")
+        assert (stdout, stderr, outcome.result_type) == ("", "", "text"), params["do"]
     assert place.sandboxes == 1
 
 
 FAILS = [
-    ("exit", "exit_code", "the code 3"),
-    ("big", "result_too_large", f"it printed {TOO_MUCH} bytes"),
-    ("die", "signal", "SIGKILL"),
+    ("exit", "exit_code", "the code 3", "part\n"),
+    ("big", "result_too_large", f"it printed {TOO_MUCH} bytes", "x" * LOG),
+    ("die", "signal", "SIGKILL", ""),
 ]
 
 
-@pytest.mark.parametrize(("do", "code", "says"), FAILS, ids=[one[0] for one in FAILS])
-def test_a_script_that_fails_says_so_and_hurts_no_other(
-    rig: Rig, language: Language, do: str, code: str, says: str
-) -> None:
+def test_a_script_that_fails_says_so_and_hurts_no_other(rig: Rig, language: Language) -> None:
     place = script(rig, language)
-    for _ in range(2):
+    for do, code, says, printed in 2 * FAILS:
         stdout, _ = ended(place, {"do": do}, code, says)
-        assert stdout == {"exit": "part\n", "big": "x" * LOG, "die": ""}[do]
-    assert place.call({"do": "echo"})[0].status is Status.DONE
+        assert stdout == printed, do
+        assert place.call({"do": "echo"})[0].status is Status.DONE
 
 
 def test_what_nobody_catches_has_its_type_text_and_traceback(
@@ -254,33 +249,33 @@ def test_a_language_without_handlers_says_so(rig: Rig, language: Language) -> No
 
 # --- handler: loaded once, then called ------------------------------------------------------
 
-VALUES = [
-    ("give", {"a": [1, {"b": None}], "é": 1.5}, {"a": [1, {"b": None}], "é": 1.5}),
-    ("give", [1, [2]], [1, [2]]),
-    ("give", [], []),
-    ("one", "text\n", "text\n"),
-    ("one", 1.5, 1.5),
-    ("one", None, None),
-    ("one", [True], True),
-    ("nothing", [], None),
-    ("greet", {"name": "bée"}, "hello bée"),
-    ("greet", {"name": "bee", "greeting": "hi"}, "hi bee"),
-    ("env", ["WORD"], WORD),
-    ("env", ["SKEP_CALL"], "1"),
-    ("env", ["SKEP_DEADLINE_MS"], "20000"),
-    ("told", [], 2),
-]
+#: By function, params and the value that comes of them, all in one sandbox.
+VALUES: dict[str, list[tuple[Any, Any]]] = {
+    "give": [
+        ({"a": [1, {"b": None}], "é": 1.5}, {"a": [1, {"b": None}], "é": 1.5}),
+        ([1, [2]], [1, [2]]),
+        ([], []),
+    ],
+    "one": [("text\n", "text\n"), (1.5, 1.5), (None, None), ([True], True)],
+    "nothing": [([], None)],
+    "greet": [
+        ({"name": "bée"}, "hello bée"),
+        ({"name": "bee", "greeting": "hi"}, "hi bee"),
+    ],
+    "env": [(["WORD"], WORD), (["SKEP_CALL"], "1"), (["SKEP_DEADLINE_MS"], "20000")],
+    "told": [([], 2)],
+}
 
 
-@pytest.mark.parametrize(("name", "params", "value"), VALUES)
+@pytest.mark.parametrize("name", VALUES)
 def test_params_are_arguments_and_the_value_is_the_result(
-    rig: Rig, handled: Language, isolation: str, name: str, params: Any, value: Any
+    rig: Rig, handled: Language, isolation: str, name: str
 ) -> None:
     place = handler(rig, handled, name, isolation=isolation)
-    for _ in range(2):
+    for params, value in 2 * VALUES[name]:
         outcome, result, stdout, stderr = place.call(params)
-        assert outcome.status is Status.DONE, (outcome, stderr)
-        assert (outcome.result_type, stdout, stderr) == ("json", "", "")
+        assert outcome.status is Status.DONE, (params, outcome, stderr)
+        assert (outcome.result_type, stdout, stderr) == ("json", "", ""), params
         assert json.loads(result) == value
         assert outcome.peak_memory
     assert place.sandboxes == 1
