@@ -16,7 +16,7 @@ from cli.display import prose
 from cli.following import Follower, line
 from cli.naming import RUNTIME
 from cli.options import EXIT_AWAY, Command, exit_code, shared, target_of
-from cli.runtime import load, shipped
+from cli.runtime import load, own
 from cli.upload import prepare_option
 from cli.watching import Watcher, summary
 from skep import TERMINAL, Call, Client, Function, SkepError
@@ -180,10 +180,10 @@ class Bench:
         try:
             return send()
         except SkepError as error:
-            own = runtime.removesuffix("runtime")
-            if error.code != "unknown_runtime" or own not in shipped():
+            meant = own(runtime) if error.code == "unknown_runtime" else None
+            if meant is None or runtime != meant[1]:
                 raise
-        made = self._client.register_runtime(load(own))
+        made = self._client.register_runtime(load(meant[0]))
         self._tell(f"runtime  {made['name']} registered")
         return send()
 

@@ -44,15 +44,16 @@ def read(words: Sequence[str], file: str | None, *, is_list: bool = False) -> An
         raise click.UsageError(_mixed(words))
     if words[0] == "-" or words[0].startswith("@"):
         return from_json(content(words[0].removeprefix("@")), words[0])
-    return from_json(words[0], "PARAMS")
+    return from_json(words[0], "PARAMS", "; --list if it is an argument")
 
 
-def from_json(text: str, name: str) -> Any:
-    """Read JSON; NaN and Infinity are none."""
+def from_json(text: str, name: str, advice: str = "") -> Any:
+    """Read JSON; NaN and Infinity are none. ``advice`` ends the complaint."""
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{name} is not JSON ({error}); e.g. {EXAMPLE}") from error
+        said = f"{name} is not JSON ({error}); e.g. {EXAMPLE}{advice}"
+        raise click.UsageError(said) from error
 
 
 def _pairs(words: Sequence[str]) -> dict[str, Any]:

@@ -98,14 +98,20 @@ def remove(ctx: click.Context, names: tuple[str, ...]) -> None:
 
 
 def shipped() -> list[str]:
-    """Return the names under which skep's own runtimes are registered."""
+    """Return the names by which skep's own runtimes are asked for."""
     return sorted(path.parent.name for path in RUNTIMES.glob("*/runtime.json"))
+
+
+def own(runtime: str) -> tuple[str, str] | None:
+    """Return source and name of skep's own runtime that is meant, by either of the two."""
+    source = runtime.removesuffix("runtime")
+    return (source, str(load(source)["name"])) if source in shipped() else None
 
 
 def load(source: str) -> dict[str, Any]:
     """Return the description of a runtime, by its name or from a file."""
-    own = RUNTIMES / source / "runtime.json"
-    path = own if "/" not in source and own.is_file() else Path(source)
+    ours = RUNTIMES / source / "runtime.json"
+    path = ours if "/" not in source and ours.is_file() else Path(source)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -11,7 +11,7 @@ import click
 from cli import sending, settings
 from cli.naming import FUNCTION, RUNTIME
 from cli.options import Command, Target, print_json, shared, target_of
-from cli.runtime import shipped
+from cli.runtime import own
 from skep import Client, Function, SkepError
 
 PATH = click.Path(exists=True, path_type=Path)
@@ -101,9 +101,11 @@ def _helped(runtime: str) -> Any:
     try:
         yield
     except SkepError as error:
-        own = runtime.removesuffix("runtime")
-        if error.code == "unknown_runtime" and own in shipped():
-            error.hint = f"skep comes with it: skep runtime register {own}"
+        meant = own(runtime) if error.code == "unknown_runtime" else None
+        if meant is not None:
+            source, name = meant
+            known = "skep comes with it" if runtime == name else f"it is called {name}"
+            error.hint = f"{known}: skep runtime register {source}"
         raise
 
 

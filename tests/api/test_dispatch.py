@@ -188,11 +188,16 @@ def test_nothing_is_made_for_a_call_that_is_not_durable() -> None:
     assert len(scene.sent(Prepare)) == 1
 
 
-def test_a_call_that_is_not_stored_in_time_gives_back_what_it_was_to_begin_on() -> None:
+def _offered() -> tuple[Scene, Session, Live]:
+    """Return a call whose place is chosen, and which is not durable yet."""
     scene = Scene()
     session = scene.join()
     scene.credit(session, 1, 1)
-    call = scene.accept(1, sync=False)
+    return scene, session, scene.accept(1, sync=False)
+
+
+def test_a_call_that_is_not_stored_in_time_gives_back_what_it_was_to_begin_on() -> None:
+    scene, session, call = _offered()
     assert session.ledger.free == 0
     scene.passes(ACCEPT_S)
     assert (call.status, call.reason) == (Status.CANCELLED, fates.NOT_STORED)
@@ -202,10 +207,7 @@ def test_a_call_that_is_not_stored_in_time_gives_back_what_it_was_to_begin_on() 
 
 
 def test_a_call_whose_node_is_lost_before_it_is_durable_waits_for_that_again() -> None:
-    scene = Scene()
-    session = scene.join()
-    scene.credit(session, 1, 1)
-    call = scene.accept(1, sync=False)
+    scene, session, call = _offered()
     scene.did(scene.dispatch.lost(session, scene.now))
     assert (call.phase, call.node_id) == (Phase.ACCEPTING, None)
     scene.store()
@@ -213,10 +215,7 @@ def test_a_call_whose_node_is_lost_before_it_is_durable_waits_for_that_again() -
 
 
 def test_a_call_whose_node_is_lost_is_given_up_if_it_is_not_stored_in_time() -> None:
-    scene = Scene()
-    session = scene.join()
-    scene.credit(session, 1, 1)
-    call = scene.accept(1, sync=False)
+    scene, session, call = _offered()
     scene.did(scene.dispatch.lost(session, scene.now))
     scene.passes(ACCEPT_S)
     assert (call.status, call.reason) == (Status.CANCELLED, fates.NOT_STORED)

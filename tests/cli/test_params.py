@@ -74,7 +74,7 @@ def test_what_words_stand_for(words: list[str], expected: Any) -> None:
         (["a=1", "a=2"], None, "a is given twice"),
         (["{"], None, "not JSON"),
         (["NaN"], None, "not JSON"),
-        (["hello"], None, "not JSON"),
+        (["hello"], None, "--list if it is an argument"),
         ([], "/nowhere/at/all", "No such file"),
         (["@/nowhere/at/all"], None, "No such file"),
         (["[" * 100_000], None, "not JSON"),

@@ -86,15 +86,22 @@ def test_a_function_is_changed_by_what_is_named_and_set_back_by_unset(server: Sc
     assert (both.exit_code, "both given and unset" in both.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("runtime", "hint"),
+    [
+        ("pythonruntime", "skep comes with it: skep runtime register python"),
+        ("node", "it is called noderuntime: skep runtime register node"),
+    ],
+)
 def test_a_runtime_that_skep_comes_with_is_named_if_it_is_not_registered(
-    server: Script, tmp_path: Path
+    server: Script, tmp_path: Path, runtime: str, hint: str
 ) -> None:
     (tmp_path / "main.py").write_text("")
     error = {"error": {"code": "unknown_runtime", "message": "no", "hint": "GET /runtimes"}}
     server.answers += [(404, error), (200, [])]
-    options = ("--runtime", "pythonruntime", "--url", server.url)
+    options = ("--runtime", runtime, "--url", server.url)
     done = run("function", "register", "f", str(tmp_path), *options)
-    assert "hint:  skep comes with it: skep runtime register python" in done.stderr
+    assert f"hint:  {hint}" in done.stderr
     none = run("function", "register", "f", str(tmp_path), "--url", server.url)
     assert (none.exit_code, "which runtime?" in none.stderr) == (2, True)
 
