@@ -16,7 +16,7 @@ from wire.codec import Dialect, Message
 from wire.models import Count, Fault, Item, Name, Number, Reason, Spec, Status, Warmth
 
 #: Params, results and logs up to this travel inline; larger ones in chunks.
-INLINE_BYTES: Final = 1 << 20
+INLINE_BYTES: Final = 2 << 20
 CHUNK_BYTES: Final = 256 << 10
 #: Payload bytes that may be under way on one link in one direction.
 WINDOW_BYTES: Final = 8 << 20
@@ -366,7 +366,7 @@ class Start(Message, frozen=True, kw_only=True):
     attempt: Number
     key: str
     timeout_ms: Number
-    #: Size of the params in bytes; over INLINE_BYTES the payload is empty: FETCH them.
+    #: Of the params, in bytes. A payload of another size is none: FETCH them.
     size: Count
     #: The call's record (JSON, without params), to be repeated with its RESULT.
     record: bytes

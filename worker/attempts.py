@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from wire.messages import INLINE_BYTES, Made, Outcome, Start
+from wire.messages import Made, Outcome, Start
 from wire.models import Reason, Status, Warmth
 from worker.actions import End, Id
 from worker.boxes import Sandbox
@@ -60,9 +60,9 @@ class Attempt:
         return self.start is not None and self.params is None
 
     def permit(self, start: Start, payload: bytes, now: float) -> None:
-        """Note the permission; params over the inline limit come later."""
+        """Note the permission; params that did not come with it come later."""
         self.start, self.arrived = start, now
-        if start.size <= INLINE_BYTES:
+        if len(payload) == start.size:
             self.params = payload
 
     def end(self, outcome: Outcome, sizes: tuple[int, int, int], payload: bytes) -> End:

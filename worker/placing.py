@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from wire.messages import INLINE_BYTES, ColdBecause, Start
+from wire.messages import ColdBecause, Start
 from wire.models import Fault, Reason, Status
 from worker import actions as act
 from worker.actions import Action, Id
@@ -76,25 +76,25 @@ class Placing:
     def _start_new(self, id_: Id, start: Start, payload: bytes, now: float) -> list[Action]:
         one = Attempt(id_, start.key, came=now)
         # What it spends first: else another START would miss what was granted for it.
-        box = self._place_ahead(start, now) if start.ahead else None
+        box = self._place_ahead(start, payload, now) if start.ahead else None
         one.ahead = box is not None
         if box is None and self.spare:
             box = self.pool.take(start.key, now)
         if box is None:
-            box = self._place_ahead(start, now)
+            box = self._place_ahead(start, payload, now)
             one.ahead = True
         if box is None:
             return [act.SayReturned(id_)]
         self.book.add(one)
         return self._permit(one, start, payload, now) + self._give(box, one, now)
 
-    def _place_ahead(self, start: Start, now: float) -> Sandbox | None:
+    def _place_ahead(self, start: Start, payload: bytes, now: float) -> Sandbox | None:
         """Return the busy sandbox with most room; only params at hand wait behind a call."""
-        is_large = start.size > INLINE_BYTES
+        is_here = len(payload) == start.size
         busy = (box for box in self.pool.busy() if box.key == start.key)
         # A place that was granted is there until what has one is recalled.
         limit_s = RECALL_S if start.ahead else LONG_HEAD_S
-        may = (box for box in busy if box.is_server or not is_large)
+        may = (box for box in busy if box.is_server or is_here)
         return self._roomiest(may, now, limit_s)
 
     def _beside(self, key: str, now: float) -> Sandbox | None:
