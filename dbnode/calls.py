@@ -79,7 +79,7 @@ def check(request: WriteCalls) -> None:
                 hint="an api writes the records of its own calls alone",
             )
         try:
-            bytes(record.call.params).decode()
+            str(record.call.params, "utf-8")
         except UnicodeDecodeError as error:
             raise BadRequest(f"params of call {record.call.call_num}: {error}") from error
 

@@ -32,9 +32,9 @@ class Content:
 
     def write(self, page: int, pack: Pack) -> None:
         """Write a pack unless it is empty; durable once settled."""
-        if pack.bytes:
+        if pack:
             self._files.make_folder(self._folder(page))
-            self._files.write(self._path(page, pack.name), bytes(pack.bytes))
+            self._files.write(self._path(page, pack.name), pack.bytes)
 
     def fetch(self, page: int, ref: Ref) -> bytes:
         """Return a piece.

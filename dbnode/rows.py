@@ -7,6 +7,7 @@ rewritten often and its bytes once, and one fdatasync serves a whole batch.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -24,6 +25,8 @@ INLINE_BYTES: Final = 1024
 Ref = tuple[str, int, int, str]
 Doc = dict[str, Any]
 Fetch = Callable[[Ref], bytes]
+#: A piece of a record; params lie where they came in, for a copy costs as much as a write.
+Piece = bytes | memoryview
 
 _NO_PARAMS: Final = msgspec.Raw(b"")
 
@@ -31,7 +34,7 @@ _NO_PARAMS: Final = msgspec.Raw(b"")
 class Packing(Protocol):
     """Where the big pieces of a record go."""
 
-    def put(self, data: bytes) -> Ref:
+    def put(self, data: Piece) -> Ref:
         """Take a piece and return where it is."""
 
 
@@ -40,16 +43,26 @@ class Pack:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.bytes = bytearray()
+        self._pieces: list[Piece] = []
+        self._size = 0
 
-    def put(self, data: bytes) -> Ref:
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    @property
+    def bytes(self) -> builtins.bytes:
+        """Return all that was put into it."""
+        return b"".join(self._pieces)
+
+    def put(self, data: Piece) -> Ref:
         """Append a piece and return where it is."""
-        ref = (self.name, len(self.bytes), len(data), digest(data))
-        self.bytes += data
+        ref = (self.name, self._size, len(data), digest(data))
+        self._pieces.append(data)
+        self._size += len(data)
         return ref
 
 
-def digest(data: bytes) -> str:
+def digest(data: Piece) -> str:
     """Return what tells a piece from every other (and from a damaged one)."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -86,15 +99,18 @@ def whole(doc: Doc, fetch: Fetch) -> CallRecord:
     return _record(doc, {name: fetch(ref) for name, ref in refs(doc).items()})
 
 
-def _pieces(record: CallRecord) -> dict[str, bytes]:
+def _pieces(record: CallRecord) -> dict[str, Piece]:
     call = record.call
-    pieces = {"params": bytes(call.params), "result": call.result.encode()}
+    pieces: dict[str, Piece] = {
+        "params": memoryview(call.params),
+        "result": call.result.encode(),
+    }
     if record.logs is not None:
         pieces["logs"] = msgspec.json.encode(record.logs)
     return pieces
 
 
-def _placed(data: bytes, known: Ref | None, pack: Packing) -> Ref:
+def _placed(data: Piece, known: Ref | None, pack: Packing) -> Ref:
     """Return where a piece is: where it was before, if it is the same."""
     if known is not None and known[2] == len(data) and known[3] == digest(data):
         return known
@@ -121,7 +137,7 @@ def _told(model: Call | CallRecord, defaults: Doc) -> Doc:
 def _inline(doc: Doc, record: CallRecord, pieces: Doc, content: Mapping[str, Ref]) -> None:
     if "params" not in content:
         # As text: parsed and written again, numbers and double keys would not be the same.
-        doc["call"]["params"] = pieces["params"].decode()
+        doc["call"]["params"] = str(pieces["params"], "utf-8")
     if "result" not in content and record.call.result:
         doc["call"]["result"] = record.call.result
     if "logs" not in content and record.logs is not None:

@@ -195,7 +195,7 @@ class Shelf:
                 self._stale[number] = page
         for number, staging in self._staging.items():
             # A page that may be on the disk may name the pack there.
-            if number not in self._stale and staging.pack.bytes:
+            if number not in self._stale and staging.pack:
                 self._content.discard(number, staging.pack.name)
         self._staging.clear()
 

@@ -10,7 +10,7 @@ import msgspec
 
 from dbnode import rows
 from dbnode.calls import Entry
-from dbnode.rows import Doc, Ref
+from dbnode.rows import Doc, Piece, Ref
 
 Row = Mapping[str, Any]
 _NO_PACK: Final = ""
@@ -22,10 +22,10 @@ class Pieces:
     def __init__(self) -> None:
         self.new: dict[str, bytes] = {}
 
-    def put(self, data: bytes) -> Ref:
+    def put(self, data: Piece) -> Ref:
         """Note a piece and return where it is."""
         digest = rows.digest(data)
-        self.new[digest] = data
+        self.new[digest] = bytes(data)
         return _NO_PACK, 0, len(data), digest
 
 
