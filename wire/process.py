@@ -23,12 +23,15 @@ from typing import Any, Final, NoReturn, TypeVar
 import uvloop
 
 from wire import logs
+from wire.allocator import keep_freed
 from wire.errors import SkepError
 
 log = logging.getLogger(__name__)
 
 #: Objects that are made before those are looked at that are left, of which most live on.
 GARBAGE_OBJECTS: Final = 10_000
+#: What may stay with the process of what is freed: a batch of records, as it is written.
+KEPT_BYTES: Final = 32 << 20
 
 _background: set[asyncio.Task[Any]] = set()
 T = TypeVar("T")
@@ -71,6 +74,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], started: Started) -> N
     logs.setup(
         started.log_level, started.log_format, process=started.process, node=started.node
     )
+    keep_freed(KEPT_BYTES)
 
     async def guarded() -> None:
         stop = asyncio.Event()
