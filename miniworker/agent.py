@@ -21,6 +21,9 @@ HEADER_BYTES: Final = 64 << 10
 #: The mark: a sealed memfd of this size; its first 8 bytes are the last attempt begun.
 MARK_BYTES: Final = 4096
 MESSAGE_CHARS: Final = 4096
+#: A piece of a frame that is smaller is put together with the next: whoever sends byte by byte
+#: shall not fill the memory with what belongs to each object.
+PIECE_BYTES: Final = 4096
 _LENGTHS: Final = struct.Struct(">II")
 
 
@@ -150,10 +153,15 @@ class FrameReader:
 
     def __init__(self, limits: Limits) -> None:
         self._most = limits.body
-        self._buffer = bytearray()
+        #: What has come of the next part, and how many bytes it takes to go on: the lengths,
+        #: the header with them, or the body of the message that was there.
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._wanted = _LENGTHS.size
+        self._message: FromAgent | None = None
 
     def __repr__(self) -> str:
-        return f"<FrameReader of bodies up to {self._most}, {len(self._buffer)} bytes held>"
+        return f"<FrameReader of bodies up to {self._most}, {self._held} bytes held>"
 
     def feed(self, data: bytes) -> list[tuple[FromAgent, bytes]]:
         """Return the frames that these bytes complete.
@@ -161,26 +169,46 @@ class FrameReader:
         Raises:
             ProtocolError: they are no frames, or frames that are too large.
         """
-        self._buffer += data
-        frames = []
-        while (frame := self._take()) is not None:
-            frames.append(frame)
+        self._keep(data)
+        if self._held < self._wanted:
+            return []
+        # A large body is copied here, once, and only when all of it is there.
+        data = b"".join(self._pieces)
+        frames, at = [], 0
+        while len(data) - at >= self._wanted:
+            if self._message is None:
+                at = self._begin(data, at)
+            else:
+                end = at + self._wanted
+                frames.append((self._message, data[at:end]))
+                self._message, self._wanted, at = None, _LENGTHS.size, end
+        self._pieces = [data[at:]]
+        self._held = len(data) - at
         return frames
 
-    def _take(self) -> tuple[FromAgent, bytes] | None:
-        if len(self._buffer) < _LENGTHS.size:
-            return None
-        header, body = _LENGTHS.unpack_from(self._buffer)
+    def _keep(self, data: bytes) -> None:
+        self._held += len(data)
+        if self._pieces and len(self._pieces[-1]) < PIECE_BYTES:
+            self._pieces[-1] += data
+        else:
+            self._pieces.append(data)
+
+    def _begin(self, data: bytes, at: int) -> int:
+        """Read what stands before a body, if it is all there; return where that ends."""
+        header, body = _lengths(data, at)
         if header > HEADER_BYTES or body > self._most:
             raise ProtocolError(f"the agent announced a frame of {header} + {body} bytes")
-        start = _LENGTHS.size + header
-        if len(self._buffer) < start + body:
-            return None
-        message = _decode(bytes(self._buffer[_LENGTHS.size : start]))
-        with memoryview(self._buffer) as buffer:
-            content = bytes(buffer[start : start + body])
-        del self._buffer[: start + body]
-        return message, content
+        start = at + _LENGTHS.size
+        if len(data) < start + header:
+            self._wanted = _LENGTHS.size + header
+            return at
+        self._message, self._wanted = _decode(data[start : start + header]), body
+        return start + header
+
+
+def _lengths(data: bytes, at: int) -> tuple[int, int]:
+    header, body = _LENGTHS.unpack_from(data, at)
+    return header, body
 
 
 def _decode(header: bytes) -> FromAgent:

@@ -36,6 +36,21 @@ def test_frames_may_come_in_pieces(size: int) -> None:
     assert found[1][1] == b"abc"
 
 
+@pytest.mark.parametrize("size", [1, 3000, 5000, 262_144])
+def test_a_large_body_in_pieces_is_whole_and_what_follows_it_too(size: int) -> None:
+    body = bytes(range(256)) * 200
+    reader = agent.FrameReader(LIMITS)
+    data = frame(RESULT | {"sizes": [len(body), 0, 0]}, body) + frame({"type": "ready"})
+    found = []
+    for start in range(0, len(data), size):
+        found += reader.feed(data[start : start + size])
+    assert [(type(message), content) for message, content in found] == [
+        (agent.Result, body),
+        (agent.Ready, b""),
+    ]
+    assert " 0 bytes held" in repr(reader)
+
+
 def test_frames_to_a_slow_agent_arrive_whole_and_in_order() -> None:
     near, far = socket.socketpair()
     channel = Channel(near, LIMITS)
