@@ -40,6 +40,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 M = TypeVar("M", bound=Message)
+#: What nobody on the way decodes; a large one of who only passes it on lies where it came.
+Payload = bytes | memoryview
+P = TypeVar("P", bytes, Payload)
 Frames = tuple[bytes, bytes, bytes]
 
 
@@ -56,7 +59,7 @@ class Dialect(Generic[M]):
     def __repr__(self) -> str:
         return f"<Dialect {self.name}: {len(self.kinds)} messages>"
 
-    def decode(self, frames: Sequence[bytes]) -> tuple[M, bytes]:
+    def decode(self, frames: Sequence[P]) -> tuple[M, P]:
         """Return the message and its payload.
 
         Raises:
@@ -67,7 +70,7 @@ class Dialect(Generic[M]):
         head, header, payload = frames
         return self._body(self._kind(head), header), payload
 
-    def _kind(self, head: bytes) -> type[M]:
+    def _kind(self, head: Payload) -> type[M]:
         if len(head) != 3 or head[0] != MAGIC:
             raise ProtocolError(f"no skep message on {self.name}")
         kind = self.kinds.get(head[2])
@@ -80,14 +83,14 @@ class Dialect(Generic[M]):
             raise ProtocolError(f"unknown kind {head[2]} on {self.name}")
         return kind
 
-    def _body(self, kind: type[M], header: bytes) -> M:
+    def _body(self, kind: type[M], header: Payload) -> M:
         try:
             return self._decoders[kind].decode(header)
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"bad {kind.__name__} on {self.name}: {error}") from error
 
 
-def encode(message: Message, payload: bytes = b"") -> Frames:
+def encode(message: Message, payload: P = b"") -> tuple[bytes, bytes, P]:
     """Return the three frames of a message."""
     return (HEADS[message.KIND], _encode(message), payload)
 
@@ -102,7 +105,7 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: Payload) -> Any:
     """Decode MessagePack to plain data.
 
     Raises:

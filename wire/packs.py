@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NoReturn
 
-from wire.codec import FRAMES, HEADS, pack, unpack
+from wire.codec import FRAMES, HEADS, P, Payload, pack, unpack
 from wire.errors import ProtocolError
 
 KIND: Final = 120
@@ -20,13 +20,15 @@ SMALL_BYTES: Final = 16 << 10
 MOST: Final = 64
 
 #: What stands before the frames of a message: the routing id on a ROUTER, nothing on a DEALER.
-Route = tuple[bytes, ...]
+Route = tuple[Payload, ...]
 
 
-def packed(messages: Iterable[Sequence[bytes]], peers: Collection[Route]) -> list[list[bytes]]:
+def packed(
+    messages: Iterable[Sequence[Payload]], peers: Collection[Route]
+) -> list[Sequence[Payload]]:
     """Return the messages with those for each of ``peers`` put together, in their order."""
-    out: list[list[bytes]] = []
-    open_: dict[Route, list[Sequence[bytes]]] = {}
+    out: list[Sequence[Payload]] = []
+    open_: dict[Route, list[Sequence[Payload]]] = {}
     for message in messages:
         route = tuple(message[:-FRAMES])
         if route not in peers or message[-3] == HEAD or len(message[-1]) > SMALL_BYTES:
@@ -43,7 +45,7 @@ def packed(messages: Iterable[Sequence[bytes]], peers: Collection[Route]) -> lis
 
 
 def _close(
-    route: Route, open_: dict[Route, list[Sequence[bytes]]], out: list[list[bytes]]
+    route: Route, open_: dict[Route, list[Sequence[Payload]]], out: list[Sequence[Payload]]
 ) -> None:
     together = open_.pop(route, None)
     if together is None:
@@ -52,14 +54,14 @@ def _close(
         out.append([*together[0]])
         return
     sizes: list[int] = []
-    pieces: list[bytes] = []
+    pieces: list[Payload] = []
     for *_, head, header, payload in together:
         sizes += head[2], len(header), len(payload)
         pieces += header, payload
     out.append([*route, HEAD, pack(sizes), b"".join(pieces)])
 
 
-def unpacked(message: Sequence[bytes]) -> list[list[bytes]]:
+def unpacked(message: Sequence[P]) -> list[list[P]]:
     """Return the messages of a PACK, each as if it had come alone.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from wire.codec import MAGIC, VERSION, Message, unpack
+from wire.codec import MAGIC, VERSION, Message, Payload, unpack
 from wire.errors import WrongVersion
 
 #: The protocol version that is spoken here.
@@ -29,7 +29,7 @@ class Stranger(NamedTuple):
     release: str = ""
 
 
-def stranger(frames: Sequence[bytes], greeting: type[Message]) -> Stranger | None:
+def stranger(frames: Sequence[Payload], greeting: type[Message]) -> Stranger | None:
     """Return who sent a message of another protocol version; None if it is none.
 
     ``greeting`` is the message that names its sender; in every version the fields up to that
@@ -62,7 +62,7 @@ def named(what: str, name: str, release: str) -> str:
     return f"{what}{f' {name}' if name else ''}{f' (release {release})' if release else ''}"
 
 
-def _said(header: bytes) -> list[Any]:
+def _said(header: Payload) -> list[Any]:
     try:
         said = unpack(header)
     except (ValueError, RecursionError):

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic
 
 import zmq
 
 from wire import packs
-from wire.codec import FRAMES
+from wire.codec import FRAMES, P, Payload
 from wire.counting import Drops
 from wire.errors import BadRequest, ProtocolError
 from wire.liveness import LOST_S
@@ -46,6 +46,9 @@ BURST: Final = 256
 #: sockaddr_un holds 108 bytes with the closing NUL.
 IPC_PATH_BYTES: Final = 107
 MAX_PORT: Final = 65_535
+
+#: A smaller frame is copied, which is cheaper than to keep the message that it came in.
+LENT_BYTES: Final = 64 << 10
 
 OnMessage = Callable[[list[bytes]], None]
 
@@ -128,13 +131,24 @@ def _check_path(path: str) -> None:
         )
 
 
-def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+def send(socket: zmq.Socket[bytes], frames: Sequence[Payload]) -> None:
     """Send a message whole, or raise ``zmq.Again``; never blocks."""
     last = len(frames) - 1
     for frame in frames[:last]:
         # Only the first frame can be refused.
         _send(socket, frame, _MORE)
-    _send(socket, frames[last], _NOW)
+    lent = _lent(frames[last])
+    if lent is None:
+        _send(socket, frames[last], _NOW)
+    else:
+        # ZeroMQ counts who has it: nothing is copied.
+        _send(socket, lent, _NOW, copy=False)
+
+
+def _lent(frame: Payload) -> zmq.Frame | None:
+    """Return the frame that came of which this is all; None if it is something else."""
+    whole: object = frame.obj if isinstance(frame, memoryview) else None
+    return whole if isinstance(whole, zmq.Frame) and len(whole) == len(frame) else None
 
 
 def receive(socket: zmq.Socket[bytes], frames: int) -> list[bytes] | None:
@@ -143,14 +157,33 @@ def receive(socket: zmq.Socket[bytes], frames: int) -> list[bytes] | None:
     Raises:
         zmq.Again: there is none.
     """
+    return _received(socket, frames, _copied)
+
+
+def borrow(socket: zmq.Socket[bytes], frames: int) -> list[Payload] | None:
+    """Receive for who passes on what is large: it stays where it is, and is sent from there."""
+    return _received(socket, frames, _borrowed)
+
+
+def _received(
+    socket: zmq.Socket[bytes], frames: int, taken: Callable[[zmq.Frame], P]
+) -> list[P] | None:
     frame = _receive(socket, _NOW, copy=False)
-    message = [frame.bytes]
+    message = [taken(frame)]
     while frame.more:
         # The rest of a message is always there.
         frame = _receive(socket, _NOW, copy=False)
         if len(message) <= frames:
-            message.append(frame.bytes)
+            message.append(taken(frame))
     return message if len(message) == frames else None
+
+
+def _copied(frame: zmq.Frame) -> bytes:
+    return frame.bytes
+
+
+def _borrowed(frame: zmq.Frame) -> Payload:
+    return frame.bytes if len(frame) < LENT_BYTES else frame.buffer
 
 
 def has_message(socket: zmq.Socket[bytes]) -> bool:
@@ -162,7 +195,7 @@ def _events(socket: zmq.Socket[bytes]) -> int:
     return int(_get(socket, zmq.EVENTS))
 
 
-class Link:
+class Line(Generic[P]):
     """One socket on the running loop; every message in has exactly ``frames`` frames.
 
     ``on_message`` gets each whole message; what it raises is logged and the loop goes on.
@@ -177,16 +210,16 @@ class Link:
         self,
         socket: zmq.Socket[bytes],
         frames: int,
-        on_message: OnMessage,
+        on_message: Callable[[list[P]], None],
         drops: Drops | None = None,
     ) -> None:
         self.drops = Drops() if drops is None else drops
         self._socket = socket
         self._frames = frames
-        self._on_message = on_message
+        self._on_message: Callable[[list[P]], None] = on_message
         self._loop = asyncio.get_running_loop()
         self._fd: int = socket.FD
-        self._out: deque[Sequence[bytes]] = deque()
+        self._out: deque[Sequence[Payload]] = deque()
         #: The peers that know PACKs.
         self._packing: set[packs.Route] = set()
         self._checking = False
@@ -200,9 +233,13 @@ class Link:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._out)} to send"
-        return f"<Link of {self._frames} frames, {state}, {self.drops!r}>"
+        return f"<{type(self).__name__} of {self._frames} frames, {state}, {self.drops!r}>"
 
-    def send(self, frames: Sequence[bytes]) -> None:
+    def _take(self) -> list[P] | None:
+        """Return the next message, None if it had another number of frames."""
+        raise NotImplementedError
+
+    def send(self, frames: Sequence[Payload]) -> None:
         """Send a message, or queue it behind those that wait; never blocks.
 
         The first of a turn of the loop leaves at once, for somebody waits for it; what follows
@@ -278,7 +315,7 @@ class Link:
             return
         for _ in range(BURST):
             try:
-                message = receive(self._socket, self._frames)
+                message = self._take()
             except zmq.Again:
                 break
             if message is None:
@@ -301,7 +338,7 @@ class Link:
         # Cheaper than a receive that raises because there is none.
         return self._closed or not has_message(self._socket)
 
-    def _deliver_all(self, pack: list[bytes]) -> None:
+    def _deliver_all(self, pack: list[P]) -> None:
         try:
             messages = packs.unpacked(pack)
         except ProtocolError as error:
@@ -314,9 +351,23 @@ class Link:
             if not self._closed:
                 self._deliver(message)
 
-    def _deliver(self, message: list[bytes]) -> None:
+    def _deliver(self, message: list[P]) -> None:
         try:
             self._on_message(message)
         except Exception:
             # An exception here must not end the drain: the wake-up would be lost with it.
             log.exception("a message could not be handled")
+
+
+class Link(Line[bytes]):
+    """A line whose messages are copied out of the socket."""
+
+    def _take(self) -> list[bytes] | None:
+        return receive(self._socket, self._frames)
+
+
+class Relay(Line[Payload]):
+    """A line of who passes on what is large: that is not copied."""
+
+    def _take(self) -> list[Payload] | None:
+        return borrow(self._socket, self._frames)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from wire.codec import Payload
 from wire.messages import Outcome
 from wire.models import Fault, Reason, Spec
 
@@ -58,9 +59,9 @@ class End(msgspec.Struct, frozen=True):
     id: Id
     outcome: Outcome
     sizes: tuple[int, int, int]
-    payload: bytes
+    payload: Payload
     record: bytes
-    params: bytes
+    params: Payload
     #: For the log: its revision key, and the trace that its caller named.
     key: str = ""
     traceparent: str = ""
@@ -121,7 +122,7 @@ class SendJob(msgspec.Struct, frozen=True):
     timeout_ms: int
     traceparent: str
     tracestate: str
-    params: bytes
+    params: Payload
 
 
 class SendCancel(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from wire.codec import Payload
 from wire.messages import Made, Outcome, Start
 from wire.models import Reason, Status, Warmth
 from worker.actions import End, Id
@@ -22,7 +23,7 @@ class Attempt:
     #: The permission to begin, once it has come.
     start: Start | None = None
     #: None until they are here.
-    params: bytes | None = None
+    params: Payload | None = None
     #: When it came here, and when its START did.
     came: float = 0.0
     arrived: float = 0.0
@@ -59,13 +60,13 @@ class Attempt:
         """Return whether its params are still on their way."""
         return self.start is not None and self.params is None
 
-    def permit(self, start: Start, payload: bytes, now: float) -> None:
+    def permit(self, start: Start, payload: Payload, now: float) -> None:
         """Note the permission; params that did not come with it come later."""
         self.start, self.arrived = start, now
         if len(payload) == start.size:
             self.params = payload
 
-    def end(self, outcome: Outcome, sizes: tuple[int, int, int], payload: bytes) -> End:
+    def end(self, outcome: Outcome, sizes: tuple[int, int, int], payload: Payload) -> End:
         """Return its end, completed by what only the worker knows."""
         whole = msgspec.structs.replace(
             outcome,

@@ -8,6 +8,7 @@ without START, and never twice.
 
 from __future__ import annotations
 
+from wire.codec import Payload
 from wire.messages import ColdBecause, Outcome, Start
 from wire.models import Fault, Reason, Spec
 from worker import actions as act
@@ -71,7 +72,7 @@ class Broker(Placing):
             return self._give(box, one, now)
         return self._wait(one, now)
 
-    def start(self, start: Start, payload: bytes, now: float) -> list[Action]:
+    def start(self, start: Start, payload: Payload, now: float) -> list[Action]:
         """Begin an attempt, PREPAREd or not: where a sandbox is free, or behind another."""
         id_ = (start.call, start.attempt)
         one = self.book.all.get(id_)
@@ -107,7 +108,7 @@ class Broker(Placing):
         """Return the attempts of a call that are here."""
         return [id_ for id_ in self.book.all if id_[0] == call]
 
-    def params(self, id_: Id, params: bytes, now: float) -> list[Action]:
+    def params(self, id_: Id, params: Payload, now: float) -> list[Action]:
         """The params that were fetched for an attempt are here."""
         one = self.book.all.get(id_)
         if one is None or one.params is not None:
@@ -217,7 +218,7 @@ class Broker(Placing):
         id_: Id,
         outcome: Outcome,
         sizes: tuple[int, int, int],
-        payload: bytes,
+        payload: Payload,
         now: float,
         ran_ms: float | None = None,
     ) -> list[Action]:

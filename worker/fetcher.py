@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from wire.codec import Payload
 from wire.messages import Chunk
 from wire.models import Reason
 
@@ -35,7 +36,7 @@ class Transfer:
 
     what: What
     key: str
-    store: Callable[[bytes], None]
+    store: Callable[[Payload], None]
     done: asyncio.Future[int]
     limit: int
     offset: int = 0
@@ -57,7 +58,7 @@ class Fetcher:
         return f"<Fetcher of {len(self._transfers)} transfers>"
 
     async def fetch(
-        self, what: What, key: str, store: Callable[[bytes], None], *, limit: int
+        self, what: What, key: str, store: Callable[[Payload], None], *, limit: int
     ) -> int:
         """Get all bytes of one thing, in order, into ``store``; return how many.
 
@@ -73,7 +74,7 @@ class Fetcher:
         finally:
             self._transfers.pop((what, key), None)
 
-    def chunk(self, chunk: Chunk, payload: bytes, now: float) -> None:
+    def chunk(self, chunk: Chunk, payload: Payload, now: float) -> None:
         """Take in a CHUNK; one that is not the next of its transfer is dropped."""
         transfer = self._transfers.get((chunk.what, chunk.key))
         if transfer is None or transfer.done.done():
@@ -98,7 +99,7 @@ class Fetcher:
             if now - transfer.heard_at > STALL_S:
                 self._grant(transfer, now)
 
-    def _take(self, transfer: Transfer, chunk: Chunk, payload: bytes, now: float) -> None:
+    def _take(self, transfer: Transfer, chunk: Chunk, payload: Payload, now: float) -> None:
         try:
             transfer.store(payload)
         except OSError as error:

@@ -16,7 +16,7 @@ from typing import Final
 import zmq
 
 from wire import jobs, sockets
-from wire.codec import FRAMES, Message, encode
+from wire.codec import FRAMES, Message, Payload, encode
 from wire.counting import Drops
 from wire.errors import ProtocolError, WrongVersion
 from wire.models import Fault, Reason
@@ -29,7 +29,7 @@ from worker.zygote import Zygote
 
 log = logging.getLogger(__name__)
 
-OnMessage = Callable[[str, Message, bytes], None]
+OnMessage = Callable[[str, Message, Payload], None]
 #: Name, why, and how many attempts had gone on to its agent (None: not known).
 OnExit = Callable[[str, str, int | None], None]
 OnDying = Callable[[str], None]
@@ -75,7 +75,7 @@ class Minis:
         self._names: dict[bytes, str] = {}
         router = sockets.open_socket(context, zmq.ROUTER)
         sockets.bind(router, folder.endpoint)
-        self._link = sockets.Link(router, 1 + FRAMES, self._read, self.drops)
+        self._link = sockets.Relay(router, 1 + FRAMES, self._read, self.drops)
         self.zygote = Zygote(
             self._heard, self._fork_again, self._all_gone, zygote_options, kind
         )
@@ -112,7 +112,7 @@ class Minis:
         for name in names:
             self.spawn(name)
 
-    def tell(self, name: str, message: Message, payload: bytes = b"") -> None:
+    def tell(self, name: str, message: Message, payload: Payload = b"") -> None:
         """Send to a miniworker; one that has died is told nothing."""
         peer = self._peers.get(name)
         if peer is not None:
@@ -142,8 +142,8 @@ class Minis:
             timer.cancel()
         self._link.close()
 
-    def _read(self, frames: list[bytes]) -> None:
-        peer, *rest = frames
+    def _read(self, frames: list[Payload]) -> None:
+        peer, rest = bytes(frames[0]), frames[1:]
         try:
             message, payload = jobs.FROM_MINIWORKER.decode(rest)
         except WrongVersion:
@@ -169,7 +169,7 @@ class Minis:
             if up.packs:
                 self._link.pack_for(peer)
 
-    def _estrange(self, peer: bytes, frames: list[bytes]) -> None:
+    def _estrange(self, peer: bytes, frames: list[Payload]) -> None:
         """Send away a miniworker of another protocol version; its attempts go elsewhere.
 
         It comes of a release that was put in this one's place while the worker went on.
@@ -229,7 +229,7 @@ def _why(status: int) -> str:
     return f"its miniworker ended with status {status}"
 
 
-def _message(order: act.ForMini, bundles: str) -> tuple[Message, bytes]:
+def _message(order: act.ForMini, bundles: str) -> tuple[Message, Payload]:
     match order:
         case act.SendJob(_, (call, attempt)):
             job = jobs.Job(

@@ -19,7 +19,7 @@ import zmq
 
 from wire import jobs
 from wire import messages as m
-from wire.codec import Message
+from wire.codec import Message, Payload
 from wire.liveness import HEARTBEAT_S
 from wire.process import release
 from worker import actions as act
@@ -212,7 +212,7 @@ class Node:
         self.tickets.lost()
         self._do(self.broker.session_lost(time.monotonic(), slept=slept))
 
-    def heard(self, message: Message, payload: bytes) -> None:
+    def heard(self, message: Message, payload: Payload) -> None:
         """Take a message of the open session."""
         now = time.monotonic()
         match message:
@@ -265,7 +265,7 @@ class Node:
         self.credits.spent(message.key, 0)
         self._do(self.broker.prepare((message.call, message.attempt), message.key, now))
 
-    def _start(self, message: m.Start, payload: bytes, now: float) -> None:
+    def _start(self, message: m.Start, payload: Payload, now: float) -> None:
         id_ = (message.call, message.attempt)
         way: Spent | None = "ahead" if message.ahead else "idle"
         self.credits.spent(message.key, len(payload), None if self.broker.has(id_) else way)
@@ -291,7 +291,7 @@ class Node:
 
     # --- miniworkers -----------------------------------------------------------------------
 
-    def _from_mini(self, name: str, message: Message, payload: bytes) -> None:
+    def _from_mini(self, name: str, message: Message, payload: Payload) -> None:
         if isinstance(message, jobs.Dropped):
             self.diary.unread.garbage += message.count
             return
@@ -310,7 +310,7 @@ class Node:
             case jobs.Broken():
                 self._broken(name, message, now)
 
-    def _done(self, name: str, done: jobs.Done, payload: bytes, now: float) -> None:
+    def _done(self, name: str, done: jobs.Done, payload: Payload, now: float) -> None:
         is_first = not self._settling
         id_ = (done.call, done.attempt)
         sizes, outcome, ran_ms = done.sizes, done.outcome, done.ran_ms

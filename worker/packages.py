@@ -8,6 +8,7 @@ import logging
 import secrets
 from pathlib import Path
 
+from wire.codec import Payload
 from wire.models import Fault, Package, Reason
 from worker.failures import NoBundle
 from worker.fetcher import Fetcher
@@ -63,7 +64,7 @@ class Packages:
     async def _fetch(self, package: Package, part: Path) -> None:
         with part.open("wb") as file:
 
-            def store(piece: bytes) -> None:
+            def store(piece: Payload) -> None:
                 file.write(piece)
 
             await self._fetcher.fetch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from wire.codec import Payload
 from wire.messages import ColdBecause, Start
 from wire.models import Fault, Reason, Status
 from worker import actions as act
@@ -73,7 +74,7 @@ class Placing:
 
     # --- placing ---
 
-    def _start_new(self, id_: Id, start: Start, payload: bytes, now: float) -> list[Action]:
+    def _start_new(self, id_: Id, start: Start, payload: Payload, now: float) -> list[Action]:
         one = Attempt(id_, start.key, came=now)
         # What it spends first: else another START would miss what was granted for it.
         box = self._place_ahead(start, payload, now) if start.ahead else None
@@ -88,7 +89,7 @@ class Placing:
         self.book.add(one)
         return self._permit(one, start, payload, now) + self._give(box, one, now)
 
-    def _place_ahead(self, start: Start, payload: bytes, now: float) -> Sandbox | None:
+    def _place_ahead(self, start: Start, payload: Payload, now: float) -> Sandbox | None:
         """Return the busy sandbox with most room; only params at hand wait behind a call."""
         is_here = len(payload) == start.size
         busy = (box for box in self.pool.busy() if box.key == start.key)
@@ -126,7 +127,7 @@ class Placing:
             return False
         return is_long(now - head.head_at, head.start.timeout_ms, limit_s)
 
-    def _permit(self, one: Attempt, start: Start, payload: bytes, now: float) -> list[Action]:
+    def _permit(self, one: Attempt, start: Start, payload: Payload, now: float) -> list[Action]:
         one.permit(start, payload, now)
         return [act.FetchParams(one.id, start.size)] if one.fetches else []
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
 
+from wire.codec import Payload
 from wire.messages import CHUNK_BYTES, INLINE_BYTES, WINDOW_BYTES, Result
 from worker.actions import End, Id, SayReturned
 
 #: A message of a result and its payload.
-Part = tuple[Result, bytes]
+Part = tuple[Result, Payload]
 _CHANNELS: Final = 4
 #: With more than this unRECORDED, nothing new is begun.
 MAX_ENDS: Final = 10_000
@@ -142,7 +143,8 @@ class Results:
         self._repeats -= repeated
         end = held.end
         params = end.params if repeated else b""
-        pieces = list(_pieces((len(params), *end.sizes), params + end.payload))
+        data = b"".join((params, end.payload)) if params else end.payload
+        pieces = list(_pieces((len(params), *end.sizes), data))
         for sizes, payload in pieces[:-1]:
             yield self._message(end.id, sizes), payload
         self._numbers += 1
@@ -168,8 +170,8 @@ def _bytes(end: End) -> int:
 
 
 def _pieces(
-    sizes: tuple[int, int, int, int], data: bytes
-) -> Iterator[tuple[tuple[int, int, int, int], bytes]]:
+    sizes: tuple[int, int, int, int], data: Payload
+) -> Iterator[tuple[tuple[int, int, int, int], Payload]]:
     """Cut a payload of four channels into pieces that may travel, at least one."""
     if len(data) <= INLINE_BYTES:
         yield sizes, data

@@ -16,7 +16,7 @@ import zmq
 
 from wire import messages as m
 from wire import sockets
-from wire.codec import FRAMES, Message, encode
+from wire.codec import FRAMES, Message, Payload, encode
 from wire.counting import Drops
 from wire.errors import ProtocolError, WrongVersion
 from worker.session import Order, Session
@@ -40,7 +40,7 @@ class Listener(Protocol):
     def lost(self, *, slept: bool) -> None:
         """Hear that the session is over."""
 
-    def heard(self, message: Message, payload: bytes) -> None:
+    def heard(self, message: Message, payload: Payload) -> None:
         """Take a message of the open session."""
 
     def hint(self, message: Message) -> None:
@@ -70,7 +70,7 @@ class Uplink:
         self._api = api
         self._listener = listener
         self._clock = clock
-        self._link: sockets.Link | None = None
+        self._link: sockets.Relay | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._sub = self._subscribe(pub)
 
@@ -89,7 +89,7 @@ class Uplink:
             self._link.drain()
         self._obey(self.session.tick(self._clock()))
 
-    def say(self, message: Message, payload: bytes = b"") -> None:
+    def say(self, message: Message, payload: Payload = b"") -> None:
         """Send a message of the open session."""
         if self._link is not None:
             self._link.send(encode(message, payload))
@@ -117,7 +117,7 @@ class Uplink:
             self._link.close()
         socket = sockets.open_socket(self._context, zmq.DEALER)
         socket.connect(self._api)
-        link: sockets.Link = sockets.Link(
+        link: sockets.Relay = sockets.Relay(
             socket, FRAMES, lambda frames: self._read(link, frames), self.drops
         )
         self._link = link
@@ -140,7 +140,7 @@ class Uplink:
             self._link.close()
             self._link = None
 
-    def _read(self, link: sockets.Link, frames: list[bytes]) -> None:
+    def _read(self, link: sockets.Relay, frames: list[Payload]) -> None:
         now = self._clock()
         if self.session.is_late(now):
             # What arrived while this process stood still must not begin now.
@@ -155,7 +155,7 @@ class Uplink:
             return
         self._sort(message, payload, now)
 
-    def _sort(self, message: Message, payload: bytes, now: float) -> None:
+    def _sort(self, message: Message, payload: Payload, now: float) -> None:
         match message:
             case m.Welcome():
                 orders = self.session.answer(message, now)

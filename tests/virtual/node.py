@@ -308,4 +308,4 @@ class Node:
 
     def _say_results(self) -> None:
         for result, payload in self.results.take():
-            self._say(result, payload)
+            self._say(result, bytes(payload))

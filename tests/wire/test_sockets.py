@@ -12,8 +12,19 @@ import pytest
 import zmq
 
 from tests.conftest import soon
+from wire.codec import Payload
 from wire.errors import BadRequest
-from wire.sockets import BURST, MAX_UNREAD, Link, OnMessage, bind, open_socket, remove_file
+from wire.sockets import (
+    BURST,
+    LENT_BYTES,
+    MAX_UNREAD,
+    Link,
+    OnMessage,
+    Relay,
+    bind,
+    open_socket,
+    remove_file,
+)
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -178,3 +189,30 @@ def test_what_is_no_address_is_refused(endpoint: str) -> None:
     refused = pytest.raises(BadRequest, match="no address to listen on")
     with context() as made, open_socket(made, zmq.ROUTER) as socket, refused:
         bind(socket, endpoint)
+
+
+async def test_who_passes_on_large_frames_sends_them_from_where_they_came() -> None:
+    sent = [b"small", bytes(range(256)) * 1024, b"x" * (LENT_BYTES - 1)]
+    lent: list[Payload] = []
+    got: list[bytes] = []
+
+    def pass_on(message: list[Payload]) -> None:
+        lent.extend(message)
+        relay.send(message)
+        # Later, and a piece of it alone.
+        loop.call_soon(relay.send, [message[0][1:]])
+
+    loop = asyncio.get_running_loop()
+    with context() as made:
+        there, here = open_socket(made, zmq.PAIR), open_socket(made, zmq.PAIR)
+        endpoint = bind(there, "tcp://127.0.0.1:*")
+        here.connect(endpoint)
+        relay = Relay(there, 1, pass_on)
+        client = Link(here, 1, lambda message: got.append(message[0]))
+        for each in sent:
+            client.send([each])
+        await soon(lambda: len(got) == 2 * len(sent))
+        relay.close()
+        client.close()
+    assert sorted(got, key=bytes) == sorted([*sent, *(each[1:] for each in sent)])
+    assert [isinstance(each, memoryview) for each in lent] == [False, True, False]

@@ -11,7 +11,7 @@ import zmq
 
 from tests.conftest import children, soon
 from wire import jobs
-from wire.codec import Message
+from wire.codec import Message, Payload
 from wire.models import Function, Runtime, Spec
 from worker.builds import Builds
 from worker.folder import NodeFolder
@@ -33,7 +33,7 @@ async def test_one_that_does_not_leave_when_asked_is_killed() -> None:
         exits: list[str] = []
         stopped: list[int] = []
 
-        def said(name: str, message: Message, _: bytes) -> None:
+        def said(name: str, message: Message, _: Payload) -> None:
             if isinstance(message, jobs.Built):
                 # It has said its last word, and will not hear STOP.
                 (pid,) = children() - zygote

@@ -10,7 +10,7 @@ import zmq
 from tests.conftest import soon
 from tests.worker.scripted import ScriptedApi
 from wire import messages as m
-from wire.codec import Message
+from wire.codec import Message, Payload
 from worker.uplink import Uplink
 
 
@@ -34,7 +34,7 @@ class Ears:
     def lost(self, *, slept: bool) -> None:
         self.said.append("slept" if slept else "lost")
 
-    def heard(self, message: Message, payload: bytes) -> None:
+    def heard(self, message: Message, payload: Payload) -> None:
         self.messages.append(message)
         self.bytes += len(payload)
 
