@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 BATCH_RECORDS: Final = 1000
+#: So many make a batch that waits for no clock: it is put in words, stored and acknowledged
+#: within some milliseconds, where a larger one would hold up the calls of that time.
+CROWD_RECORDS: Final = 128
 #: Well below what one frame may carry, whatever base64 makes of results.
 BATCH_BYTES: Final = 8 << 20
 
@@ -52,6 +55,11 @@ class Outbox:
     def is_full(self) -> bool:
         """Return whether new calls have to be refused."""
         return len(self) >= self._max_records or self._bytes >= self._max_bytes
+
+    @property
+    def is_crowded(self) -> bool:
+        """Return whether so much waits that nothing is won by collecting more."""
+        return len(self._waiting) >= CROWD_RECORDS
 
     @property
     def is_idle(self) -> bool:

@@ -2,8 +2,8 @@
 
 One batch is under way at a time. What somebody waits for goes at once, or as soon as the batch
 under way is stored, and takes all that is there along. What nobody waits for collects for a
-while: a commit costs nearly the same for one record as for a hundred. So while many come, as
-much time goes between two batches as the last one took.
+while, or until a crowd is there: a commit costs nearly the same for one record as for a
+hundred. So while many come, as much time goes between two batches as the last one took.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from api.live import Live
-from api.outbox import BATCH_RECORDS, Outbox
+from api.outbox import Outbox
 from api.store import Store, boot_time
 from wire.errors import SkepError, StaleEpoch, StoreUnavailable
 from wire.models import CallRecord
@@ -33,7 +33,7 @@ RETRY_S: Final = 0.5
 MANY_RECORDS: Final = 8
 COLLECT_S: Final = 0.01
 #: Records that are put in words before other work on the loop gets its turn.
-SLICE_RECORDS: Final = 32
+SLICE_RECORDS: Final = 8
 
 OnDurable = Callable[[int, int], None]
 
@@ -64,7 +64,7 @@ class Recorder:
         self.outbox.put(live.num, live.rev, live.size, boot_time())
         self._lives[live.num] = live
         self._empty.clear()
-        if urgent or self._flushes or len(self.outbox) >= BATCH_RECORDS:
+        if urgent or self._flushes or self.outbox.is_crowded:
             self._wake.set()
         elif self._lazy is None:
             self._lazy = asyncio.get_running_loop().call_later(LAZY_S, self._rise)

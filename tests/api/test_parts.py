@@ -21,7 +21,7 @@ from api.ledger import Ledger, Way
 from api.listing import merge
 from api.live import Live
 from api.moments import iso, wall_ms
-from api.outbox import Outbox
+from api.outbox import CROWD_RECORDS, Outbox
 from api.policy import Offer, warm_first
 from api.receipts import Receipts
 from api.roster import Roster
@@ -190,6 +190,21 @@ def test_the_outbox_keeps_the_newest_and_one_batch_under_way() -> None:
     assert (len(outbox), outbox.is_full, outbox.is_idle) == (0, False, True)
     outbox.put(1, 4, 1000, 0.0)
     assert outbox.is_full
+
+
+def test_a_crowd_in_the_outbox_waits_for_no_clock() -> None:
+    outbox = Outbox(max_records=1000, max_bytes=1 << 20)
+    for num in range(1, CROWD_RECORDS):
+        outbox.put(num, 1, 10, 0.0)
+        # The same record once more is no crowd.
+        outbox.put(num, 2, 10, 0.0)
+    seen = [outbox.is_crowded]
+    outbox.put(CROWD_RECORDS, 1, 10, 0.0)
+    seen.append(outbox.is_crowded)
+    assert len(outbox.take()) == CROWD_RECORDS
+    # What is under way does not count: else each record after it would be a batch.
+    outbox.put(CROWD_RECORDS + 1, 1, 10, 0.0)
+    assert [*seen, outbox.is_crowded] == [False, True, False]
 
 
 def test_leases_grow_while_used_up_fast_and_come_back_newest_first() -> None:

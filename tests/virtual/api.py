@@ -14,7 +14,7 @@ from api.backlog import Backlog
 from api.chooser import Chooser
 from api.dispatch import Dispatch, Output
 from api.live import Live
-from api.outbox import BATCH_RECORDS, Outbox
+from api.outbox import Outbox
 from api.past import Past, repeated
 from api.reunion import Policy
 from api.revival import remember, revive
@@ -239,7 +239,7 @@ class Recorder:
         """The record of a call has a new revision."""
         self.outbox.put(live.num, live.rev, live.size, self._api.timeline.now)
         self._lives[live.num] = live
-        if urgent or len(self.outbox) >= BATCH_RECORDS:
+        if urgent or self.outbox.is_crowded:
             # Not in the middle of what is being decided.
             self._api.host.after(0.0, self._write)
         elif not self._is_lazy:
