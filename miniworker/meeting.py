@@ -115,16 +115,29 @@ def _answer(
 ) -> tuple[agent.FromAgent, bytes]:
     limit = time.monotonic() + within_s
     while True:
-        await_readable(control.fileno(), limit, sandbox.has_ended)
-        control.flush()
         try:
-            frames = control.read()
+            frames = _heard(control, limit, sandbox)
         except ProtocolError as error:
             raise _unready(error) from error
         if len(frames) > 1:
             raise NoSandbox("the agent talks without being asked")
         if frames:
             return frames[0]
+
+
+def _heard(
+    control: Channel, limit: float, sandbox: Sandbox
+) -> list[tuple[agent.FromAgent, bytes]]:
+    """Wait for what the agent says; its last words count more than how its sandbox ended."""
+    try:
+        await_readable(control.fileno(), limit, sandbox.has_ended)
+    except NoSandbox:
+        # They may have come while an engine was asked.
+        if last := control.read_last():
+            return last
+        raise
+    control.flush()
+    return control.read()
 
 
 def _unready(error: Exception) -> NoSandbox:

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import time
+from typing import cast
 
+import msgspec
 import pytest
 
-from miniworker.meeting import await_readable
-from miniworker.sandbox import NoSandbox
+from miniworker import agent
+from miniworker.channel import Channel
+from miniworker.meeting import agree, await_readable
+from miniworker.sandbox import NoSandbox, Sandbox
+from wire.models import Fault
+
+INIT = agent.Init(
+    path="/f",
+    bundle="/b",
+    run="",
+    entry="main",
+    isolation="none",
+    env={},
+    limits=agent.Limits(),
+)
 
 
 def test_the_last_words_of_an_agent_that_ended_are_heard() -> None:
@@ -38,3 +55,45 @@ def test_who_says_nothing_is_waited_for_until_its_end_or_the_limit(
     finally:
         os.close(hears)
         os.close(silent)
+
+
+class Container:
+    """One whose agent says ``words`` and ends while its engine is asked whether it runs."""
+
+    def __init__(self, line: socket.socket, words: bytes) -> None:
+        self._line = line
+        self._words = words
+
+    def has_ended(self) -> bool:
+        self._line.recv(1 << 16)
+        self._line.sendall(self._words)
+        self._line.close()
+        raise NoSandbox("the agent ended with status 0")
+
+
+def broken() -> bytes:
+    message = agent.Broken(fault="function", code="entry_not_found", message="no main")
+    header = msgspec.json.encode(message)
+    return struct.pack(">II", len(header), 4) + header + b"oops"
+
+
+@pytest.mark.parametrize(
+    ("words", "fault", "says"),
+    [
+        (broken(), Fault.FUNCTION, "no main"),
+        (broken()[:-1], Fault.NODE, "ended with status 0"),
+        (b"", Fault.NODE, "ended with status 0"),
+    ],
+)
+def test_the_last_words_count_more_than_how_the_container_ended(
+    words: bytes, fault: Fault, says: str
+) -> None:
+    ours, theirs = socket.socketpair()
+    control = Channel(ours, agent.Limits())
+    sandbox = cast(Sandbox, Container(theirs, words))
+    try:
+        with pytest.raises(NoSandbox, match=says) as raised:
+            agree(control, INIT, None, sandbox)
+    finally:
+        control.close()
+    assert raised.value.fault is fault
