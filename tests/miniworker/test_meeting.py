@@ -90,7 +90,7 @@ def test_the_last_words_count_more_than_how_the_container_ended(
 ) -> None:
     ours, theirs = socket.socketpair()
     control = Channel(ours, agent.Limits())
-    sandbox = cast(Sandbox, Container(theirs, words))
+    sandbox = cast("Sandbox", Container(theirs, words))
     try:
         with pytest.raises(NoSandbox, match=says) as raised:
             agree(control, INIT, None, sandbox)
