@@ -195,7 +195,7 @@ def _events(socket: zmq.Socket[bytes]) -> int:
     return int(_get(socket, zmq.EVENTS))
 
 
-class Line(Generic[P]):
+class _Line(Generic[P]):
     """One socket on the running loop; every message in has exactly ``frames`` frames.
 
     ``on_message`` gets each whole message; what it raises is logged and the loop goes on.
@@ -359,14 +359,14 @@ class Line(Generic[P]):
             log.exception("a message could not be handled")
 
 
-class Link(Line[bytes]):
+class Link(_Line[bytes]):
     """A line whose messages are copied out of the socket."""
 
     def _take(self) -> list[bytes] | None:
         return receive(self._socket, self._frames)
 
 
-class Relay(Line[Payload]):
+class Relay(_Line[Payload]):
     """A line of who passes on what is large: that is not copied."""
 
     def _take(self) -> list[Payload] | None:
