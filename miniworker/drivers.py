@@ -80,13 +80,15 @@ def sweep(
     dead: Collection[str] = (),
     worker: int = 0,
     patience_s: float = 0,
-) -> None:
+) -> bool:
     """Remove what killed miniworkers left that is more than processes and folders.
 
     Of the zygote ``parent`` only what its ``dead`` left; 0 if that of this ``worker`` ends.
+    Returns whether something may still come.
     """
     if name == "docker":
         from miniworker.sweeping import Whose  # noqa: PLC0415 - as above
         from miniworker.sweeping import sweep as remove  # noqa: PLC0415 - as above
 
-        remove(settings, Whose(parent=parent, dead=dead, worker=worker), patience_s)
+        return remove(settings, Whose(parent=parent, dead=dead, worker=worker), patience_s)
+    return False

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S: Final = 0.5
 LAST_PAUSE_S: Final = 15.0
 #: An engine that answers for so long and has not made it never got the request, or refused it.
-LATE_S: Final = 5.0
+LATE_S: Final = 15.0
 #: A busy engine takes that long for a list; who has no more patience waits no longer.
 LEAST_WAIT_S: Final = 10.0
 
@@ -53,11 +53,12 @@ class Whose:
         return life != (boot, str(self.parent)) or labels.get("skep.miniworker") in self.dead
 
 
-def sweep(settings: Mapping[str, str], whose: Whose, patience_s: float = 0) -> None:
+def sweep(settings: Mapping[str, str], whose: Whose, patience_s: float = 0) -> bool:
     """Remove what was left, by the dead or by other lives of the node.
 
     As long as there is patience an engine that is away, the commonest cause of leavings, is
     waited for, and so are the containers that it has yet to make for somebody who is dead.
+    Returns whether one of those may still come.
     """
     known = msgspec.convert(dict(settings), Settings)
     limit, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
@@ -68,17 +69,17 @@ def sweep(settings: Mapping[str, str], whose: Whose, patience_s: float = 0) -> N
             missing = _sweep_once(known, whose, underway, wait_s)
             answers_since = answers_since or time.monotonic()
             if not missing:
-                return
+                return False
             if time.monotonic() - answers_since > LATE_S:
                 for name in missing:
                     underway.end(name)
-                return
+                return False
             words = f"what was asked for has not come yet: {', '.join(missing)}"
         except (EngineAway, EngineRefused) as error:
             words, answers_since = error.message, None
         if time.monotonic() + pause_s > limit:
             log.warning("containers may be left behind: %s", words)
-            return
+            return bool(_asked(known, whose, underway))
         time.sleep(pause_s)
         pause_s = min(LAST_PAUSE_S, 2 * pause_s)
 
@@ -86,7 +87,7 @@ def sweep(settings: Mapping[str, str], whose: Whose, patience_s: float = 0) -> N
 def _sweep_once(known: Settings, whose: Whose, underway: Underway, wait_s: float) -> list[str]:
     """Remove what there is; return what may still come."""
     # Before the look: what is answered after it was found by it.
-    asked = underway.of(lambda labels: _is_own_and_left(labels, known, whose))
+    asked = _asked(known, whose, underway)
     engine, found = Engine(known.engine, known.version, wait_s), set[str]()
     try:
         for one in engine.containers({"skep": known.installation}):
@@ -98,6 +99,10 @@ def _sweep_once(known: Settings, whose: Whose, underway: Underway, wait_s: float
     for name in found.intersection(asked):
         underway.end(name)
     return [name for name in asked if name not in found]
+
+
+def _asked(known: Settings, whose: Whose, underway: Underway) -> list[str]:
+    return underway.of(lambda labels: _is_own_and_left(labels, known, whose))
 
 
 def _is_own_and_left(labels: Mapping[str, str], known: Settings, whose: Whose) -> bool:

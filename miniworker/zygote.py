@@ -33,6 +33,8 @@ PACKET_BYTES: Final = 256 << 10
 PATIENCE_S: Final = 600.0
 #: The same at the end, when a worker waits for its zygote, or somebody for the whole node.
 LEAVE_S: Final = 5.0
+#: The same of who looks on after that, for what an engine has yet to make.
+LINGER_S: Final = 60.0
 #: How often is looked for containers whose time is over, whoever left them.
 SWEEP_S: Final = 60.0
 
@@ -77,12 +79,24 @@ class Zygote:
     def _leave(self) -> None:
         processes.end_orphans()
         # What sweeps has just been ended too, done or not.
-        if self._living or self._killed or self._sweepers:
-            settings, worker = self._settings, self._parent
-            drivers.sweep(self._kind, settings, 0, worker=worker, patience_s=LEAVE_S)
+        may_come = bool(self._living or self._killed or self._sweepers)
+        may_come = may_come and self._sweep_own(LEAVE_S)
         # Containers may have been asked for that would show them.
         for order in self._living.values():
             shutil.rmtree(order.folder, ignore_errors=True)
+        if may_come and os.fork() == 0:
+            # Nobody waits for this one.
+            try:
+                _begin_child()
+                self._sweep_own(LINGER_S)
+            finally:
+                os._exit(0)
+
+    def _sweep_own(self, patience_s: float) -> bool:
+        """Remove what is left at the end of this worker; return whether more may come."""
+        return drivers.sweep(
+            self._kind, self._settings, 0, worker=self._parent, patience_s=patience_s
+        )
 
     def _listen(self) -> None:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)

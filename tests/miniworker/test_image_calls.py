@@ -361,7 +361,7 @@ def test_an_engine_that_is_away_when_a_call_comes_is_the_nodes_fault(
     assert "does not answer" in answer.reason.message
     # Whether it understood nobody knows: it is looked for, for a while.
     assert rig.exit_of(mini.name).status == LEFT_BEHIND
-    eventually(lambda: not underway(rig))
+    eventually(lambda: not underway(rig), limit_s=60)
     assert not containers(rig, mini)
 
 
@@ -402,6 +402,20 @@ def test_a_node_that_ends_waits_for_what_its_engine_makes_for_the_dead(
     # Its zygote has killed the miniworker, and its first look at its end came too early.
     proxy.come()
     assert underway(rig) == []
+    assert engine.containers(rig.settings["installation"]) == []
+
+
+def test_what_an_engine_makes_when_the_node_has_ended_is_removed_all_the_same(
+    found: dict[str, Any], plain: str, proxy: EngineProxy
+) -> None:
+    with Rig(found["settings"] | {"engine": proxy.address}, driver="docker") as rig:
+        eventually(lambda: descendants(rig.zygote.pid) == set(), what="its first look is over")
+        # More looks than a zygote has time for at its end.
+        asked(rig, plain, proxy, looks=100)
+    assert rig.zygote.poll() == 0
+    assert underway(rig)
+    proxy.come()
+    eventually(lambda: not underway(rig), limit_s=60)
     assert engine.containers(rig.settings["installation"]) == []
 
 
