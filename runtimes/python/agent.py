@@ -83,6 +83,19 @@ NUMBER = struct.Struct("Q" if sys.byteorder == "little" else "<Q")
 TWO_NUMBERS = struct.Struct("QQ" if sys.byteorder == "little" else "<QQ")
 #: What scripts often import, and a first call need not wait for.
 USUAL = ("collections.abc", "datetime", "random", "shutil", "subprocess", "typing")
+#: What a fork that waits runs as if it were a script, and a variable that it has for a moment.
+REHEARSAL = """
+import sys
+class Rehearsed: pass
+def rehearse(rehearsed):
+    try:
+        raise ValueError(f"{rehearsed}")
+    except ValueError as error:
+        print(error, flush=True)
+rehearse(Rehearsed())
+print([], file=sys.stderr)
+"""
+REHEARSED = "SKEP_REHEARSED"
 #: What makes a command one for sh instead of a plain list of words.
 SHELL = re.compile(r"[|&;<>()$`*?\[\]{}~#\n]|^(\w+=|(exec|cd|export|set|umask|ulimit)\b)")
 #: What an interpreter reads at its start only: who sets one gets an interpreter of his own.
@@ -628,6 +641,9 @@ class PerCall:
         self._sandbox.become({report, start})
         self._sandbox.page.memory.close()
         self._mode.prepare()
+        if not select.select([start], [], [], 0)[0]:
+            # Its call is not there yet, and need not wait for this.
+            self._rehearse()
         try:
             size = LENGTH.unpack(_read_all(start, LENGTH.size))[0]
             env = _decode(_read_all(start, size).decode())
@@ -636,6 +652,18 @@ class PerCall:
         os.close(start)
         os.environ.update(env)
         return report
+
+    def _rehearse(self) -> None:
+        """Do once what a call will: it writes to the same pages, which are copied by then."""
+        start, order = os.pipe()
+        packed = json.dumps({REHEARSED: ""}).encode()
+        _write_all(order, LENGTH.pack(len(packed)) + packed)
+        os.close(order)
+        size = LENGTH.unpack(_read_all(start, LENGTH.size))[0]
+        os.environ.update(_decode(_read_all(start, size).decode()))
+        os.close(start)
+        del os.environ[REHEARSED]
+        self._mode.rehearse()
 
     def _begin(self, message: dict[str, Any], params: bytes, process: Waiting) -> None:
         box, attempt = self._sandbox, message["attempt"]
@@ -1437,6 +1465,18 @@ class Script:
             self._start = Start(self._argv[0])
         self._be_main(self._start)
 
+    def rehearse(self) -> None:
+        """Run a script of no effect to its end, in the fork of a call that is not there yet."""
+        if self._start is None or self._start.refused is not None:
+            return
+        with _silence():
+            exec(REHEARSAL, sys.modules["__main__"].__dict__)
+            _is_known_to_end(self._own)
+            _destroy_modules(self._own)
+            for file in (sys.stdout, sys.stderr):
+                _flush(file)
+        sys.modules["__main__"] = _main_module(self._start)
+
     def _open(self) -> tuple[Any, Any, Any]:
         errors = sys.stdout.errors or "strict"
         return _standard_streams(sys.stdout.encoding, errors, through=self._unbuffered)
@@ -1474,12 +1514,7 @@ class Script:
             sys.orig_argv = list(self._command)
         _find_here(start.sys_path, start.folder)
         # Held by nobody else, so that it ends when an interpreter's would.
-        main = types.ModuleType("__main__")
-        main.__file__ = start.path
-        main.__loader__ = start.loader
-        vars(main).update(__builtins__=sys.modules["builtins"], __cached__=None)
-        vars(main).update(__annotations__={})
-        sys.modules["__main__"] = main
+        sys.modules["__main__"] = _main_module(start)
 
 
 class Start:
@@ -1532,6 +1567,16 @@ class Start:
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
+def _main_module(start: Start) -> types.ModuleType:
+    """Return the module that a file is run in, as an interpreter makes it."""
+    main = types.ModuleType("__main__")
+    main.__file__ = start.path
+    main.__loader__ = start.loader
+    vars(main).update(__builtins__=sys.modules["builtins"], __cached__=None)
+    vars(main).update(__annotations__={})
+    return main
+
+
 def _compiled(source: bytes, path: str, only_quietly: bool) -> Any:
     """Return the code of a file; ``only_quietly``: raise what would be a warning."""
     if not only_quietly:
@@ -1557,6 +1602,22 @@ def _streams_of_a_call() -> Iterator[None]:
         os.dup2(fd, number)
     for fd in (*own, out, child_out, params):
         os.close(fd)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Have for a moment what is printed go nowhere."""
+    own = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for number in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        for number, fd in enumerate(own, 1):
+            os.dup2(fd, number)
+            os.close(fd)
 
 
 def _end(code: Any, own: frozenset[str]) -> NoReturn:
@@ -1642,6 +1703,9 @@ class Command:
 
     def prepare(self) -> None:
         """Do nothing: another program takes the place of this one."""
+
+    def rehearse(self) -> None:
+        """Do nothing: what another program will do nobody knows."""
 
     def run(self, report: int) -> NoReturn:
         """Become the program; never returns."""

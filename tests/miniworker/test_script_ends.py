@@ -146,6 +146,33 @@ def test_each_call_is_its_own_though_its_process_was_there_before(rig: Rig) -> N
     assert {left for _, _, left in found} == {None}
 
 
+SEEN = """
+import gc, os, signal, sys
+print(sorted(vars()), sys.modules["__main__"].__dict__ is globals(), __file__, __annotations__)
+print(sys.argv, sys.path[0], os.getcwd(), sys.exc_info(), sys.flags.dont_write_bytecode)
+print([one for one in object.__subclasses__() if one.__module__ == "__main__"])
+print(sorted({*os.environ} - {"PWD", "OLDPWD", "SHLVL", "_"}), len(gc.garbage), gc.isenabled())
+for fd in sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:4]:
+    print(fd, os.path.exists(f"/proc/self/fd/{fd}") and os.readlink(f"/proc/self/fd/{fd}")[:5])
+for file in (sys.stdin, sys.stdout, sys.stderr):
+    print(file.name, file.mode, file.encoding, file.errors, file.line_buffering, file.closed)
+print(sys.stdout is sys.__stdout__, sys.stderr is sys.__stderr__, os.get_inheritable(1))
+print([signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGPIPE)])
+print(os.lseek(0, 0, os.SEEK_CUR), sys.stdin.read())
+"""
+
+
+def test_nothing_tells_what_was_rehearsed_before_a_call(rig: Rig) -> None:
+    bundle = rig.bundle({"test.py": SEEN})
+    seen = []
+    for run, times in (("exec python3 test.py", 1), ("python3 test.py", 3)):
+        mini = rig.spawn()
+        assert isinstance(mini.specialise(spec(run=run), bundle), jobs.Ready)
+        seen += [_ended(mini) for _ in range(times)]
+    assert seen[0][0] is Status.DONE
+    assert seen == [seen[0]] * 4
+
+
 def test_a_fork_made_ahead_has_no_more_to_look_through_at_its_end(rig: Rig) -> None:
     """Whatever the collector looks at is copied: it was half of what such a call cost."""
     mini = rig.script("import gc\nprint(len(gc.get_objects()))\n")
