@@ -96,6 +96,8 @@ rehearse(Rehearsed())
 print([], file=sys.stderr)
 """
 REHEARSED = "SKEP_REHEARSED"
+#: How long no call has to come before the next one is rehearsed.
+REST_S = 0.005
 #: What makes a command one for sh instead of a plain list of words.
 SHELL = re.compile(r"[|&;<>()$`*?\[\]{}~#\n]|^(\w+=|(exec|cd|export|set|umask|ulimit)\b)")
 #: What an interpreter reads at its start only: who sets one gets an interpreter of his own.
@@ -641,9 +643,10 @@ class PerCall:
         self._sandbox.become({report, start})
         self._sandbox.page.memory.close()
         self._mode.prepare()
-        if not select.select([start], [], [], 0)[0]:
-            # Its call is not there yet, and need not wait for this.
-            self._rehearse()
+        if not select.select([start], [], [], REST_S)[0]:
+            # Not where calls follow each other at once: they would only wait for this.
+            with contextlib.suppress(OSError):
+                self._rehearse()
         try:
             size = LENGTH.unpack(_read_all(start, LENGTH.size))[0]
             env = _decode(_read_all(start, size).decode())
@@ -1469,13 +1472,15 @@ class Script:
         """Run a script of no effect to its end, in the fork of a call that is not there yet."""
         if self._start is None or self._start.refused is not None:
             return
-        with _silence():
-            exec(REHEARSAL, sys.modules["__main__"].__dict__)
-            _is_known_to_end(self._own)
-            _destroy_modules(self._own)
-            for file in (sys.stdout, sys.stderr):
-                _flush(file)
-        sys.modules["__main__"] = _main_module(self._start)
+        try:
+            with _silence():
+                exec(REHEARSAL, sys.modules["__main__"].__dict__)
+                _is_known_to_end(self._own)
+                _destroy_modules(self._own)
+                for file in (sys.stdout, sys.stderr):
+                    _flush(file)
+        finally:
+            sys.modules["__main__"] = _main_module(self._start)
 
     def _open(self) -> tuple[Any, Any, Any]:
         errors = sys.stdout.errors or "strict"
@@ -1607,8 +1612,8 @@ def _streams_of_a_call() -> Iterator[None]:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Have for a moment what is printed go nowhere."""
-    own = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for number in (1, 2)]
     nowhere = os.open(os.devnull, os.O_WRONLY)
+    own = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for number in (1, 2)]
     for number in (1, 2):
         os.dup2(nowhere, number)
     os.close(nowhere)
