@@ -31,7 +31,6 @@ from miniworker.sandbox import NoSandbox, Plan
 from miniworker.several import Several
 from wire import jobs, packs
 from wire.about import about
-from wire.allocator import keep_freed
 from wire.codec import FRAMES, Frames, Message, encode
 from wire.errors import ProtocolError, WrongVersion
 from wire.models import Spec
@@ -43,9 +42,6 @@ log = logging.getLogger(__name__)
 LINGER_MS: Final = 1000
 #: The exit status that asks the zygote to sweep.
 LEFT_BEHIND: Final = 3
-#: What may stay of a call's params or result: a few copies of a megabyte. There may be hundreds
-#: of miniworkers, but only those have it that had large calls.
-KEPT_BYTES: Final = 4 << 20
 #: The only peer of its socket, as PACKs are made for one.
 _WORKER: Final[set[packs.Route]] = {()}
 
@@ -539,7 +535,6 @@ def _memory_mib(plan: Plan) -> int | None:
 
 def run(spawn: jobs.Spawn, handed: Handed) -> int:
     """Be the miniworker that was ordered; return the exit status."""
-    keep_freed(KEPT_BYTES)
     miniworker = Miniworker(spawn, handed)
     try:
         miniworker.run()

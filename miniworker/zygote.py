@@ -24,6 +24,7 @@ from typing import Final
 from miniworker import drivers, kernel, loop, processes
 from miniworker.handed import Handed
 from wire import jobs, logs
+from wire.allocator import keep_freed
 from wire.errors import ProtocolError
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ PATIENCE_S: Final = 600.0
 LEAVE_S: Final = 5.0
 #: The same of who looks on after that, for what an engine has yet to make.
 LINGER_S: Final = 60.0
+#: What may stay with a miniworker of a call's params or result: a few copies of a megabyte.
+#: There may be hundreds of miniworkers, but only those have it that had large calls.
+KEPT_BYTES: Final = 4 << 20
 #: How often is looked for containers whose time is over, whoever left them.
 SWEEP_S: Final = 60.0
 
@@ -68,6 +72,8 @@ class Zygote:
         kernel.adopt_orphans()
         self._listen()
         drivers.driver(self._kind)
+        # A fork inherits the setting, and need not write to shared pages to make it.
+        keep_freed(KEPT_BYTES)
         gc.collect()
         # What is there now is never moved or marked again, so its pages stay shared.
         gc.freeze()
