@@ -57,6 +57,11 @@ class Outbox:
         return len(self) >= self._max_records or self._bytes >= self._max_bytes
 
     @property
+    def is_half_full(self) -> bool:
+        """Return whether half of the bytes that may wait do."""
+        return 2 * self._bytes >= self._max_bytes
+
+    @property
     def is_crowded(self) -> bool:
         """Return whether so much waits that nothing is won by collecting more."""
         return len(self._waiting) >= CROWD_RECORDS

@@ -35,6 +35,7 @@ from api.policy import needs_of
 from api.preparing import Preparing
 from api.recorder import Recorder
 from api.rereader import Rereader
+from api.restraint import Restraint
 from api.roster import Roster, Session
 from api.settings import Settings
 from api.store import Store, boot_time
@@ -107,6 +108,7 @@ class Service:
             epoch=epoch,
             on_durable=self._on_durable,
         )
+        self.restraint = Restraint(self.recorder.outbox, self.waiters.ended)
         self.rereader = Rereader(store, self._on_params)
         self.courier = Courier(self.packages.folder, self._params, self._send_counted)
         self.preparing = Preparing(self.roster, self._send)
@@ -149,7 +151,7 @@ class Service:
                     self.recorder.put(live, urgent=urgent)
                 case Ended(live):
                     _log_end(live)
-                    self.waiters.ended(live.num)
+                    self.restraint.ended(live.num)
                 case Settled(live):
                     self.finished.put(live)
                 case _:
@@ -180,6 +182,7 @@ class Service:
 
     async def stop(self) -> None:
         """Store what is to be stored, give back what was leased, close every socket."""
+        self.restraint.close()
         self.waiters.close()
         flushed = self.fenced.done() or await self.recorder.flushed(FLUSH_S)
         for task in self._tasks:
@@ -259,6 +262,7 @@ class Service:
     def _on_durable(self, num: int, rev: int) -> None:
         self.perform(self.dispatch.durable(num, rev, boot_time()))
         self.waiters.stored(num, rev)
+        self.restraint.stored()
 
     def _on_params(self, num: int, params: bytes | None) -> None:
         self.perform(self.dispatch.came(num, params, boot_time()))
