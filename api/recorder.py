@@ -137,14 +137,20 @@ class Recorder:
 
     async def _write(self, records: tuple[CallRecord, ...]) -> tuple[tuple[int, int], ...]:
         request = WriteCalls(api=self._api, epoch=self._epoch, records=records)
+        said = ""
         while True:
             try:
                 written = await self._store.ask("writes", request, CallsWritten, None)
+                if said:
+                    log.info("the DB node stores again")
                 return written.acks
             except StaleEpoch:
                 raise
             except StoreUnavailable as error:
-                log.warning("the DB node cannot store: %s", error)
+                # A disk can be full for hours: twice a second would fill it with this.
+                if error.message != said:
+                    log.warning("the DB node cannot store: %s; it is tried on", error)
+                said = error.message
                 await asyncio.sleep(RETRY_S)
             except SkepError as error:
                 return await self._refused(records, error)

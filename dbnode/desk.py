@@ -43,6 +43,8 @@ class Desk:
         #: How long each commit took, and how many failed.
         self.commits = Buckets()
         self.failed = 0
+        #: Why the store could not do the last thing; None: it could.
+        self._trouble: str | None = None
 
     def __repr__(self) -> str:
         return f"<Desk of {self._store!r}>"
@@ -89,7 +91,7 @@ class Desk:
             look = self._look(now_ms)
             self._store.prepare(look.gone, ())
 
-        if _tried(choose) or self._commit(Changes(gone=look.gone)):
+        if self._tried(choose) or self._commit(Changes(gone=look.gone)):
             return False
         self.expired += len(look.gone)
         self._looked = look.place
@@ -116,7 +118,7 @@ class Desk:
     def _change(self, batch: Sequence[Asking]) -> dict[int, Answer]:
         """Decide the changes of a batch and make them durable; all fail if that does."""
         asked = {n: each for n, each in enumerate(batch) if isinstance(each, CHANGES)}
-        failed = _tried(lambda: self._store.prepare(*needed(batch)))
+        failed = self._tried(lambda: self._store.prepare(*needed(batch)))
         if failed is not None:
             return dict.fromkeys(asked, failed)
         draft = Draft(self._store)
@@ -128,26 +130,31 @@ class Desk:
         if not changes:
             return None
         begun = time.perf_counter()
-        failed = _tried(lambda: self._store.commit(changes))
+        failed = self._tried(lambda: self._store.commit(changes))
         self.commits.observe(time.perf_counter() - begun)
         self.failed += failed is not None
+        if failed is None and self._trouble is not None:
+            log.info("the store takes changes again")
+            self._trouble = None
         return failed
 
-
-def _tried(work: Callable[[], None]) -> errors.SkepError | None:
-    """Return why the store could not do something; None if it could."""
-    try:
-        work()
-    except errors.StoreUnavailable as error:
-        log.error("%s (%s)", error.message, error.hint)
-        return error
-    except Exception:
-        log.exception("a batch could not be committed")
-        return errors.SkepError(
-            "the DB node failed to record this; nothing was changed",
-            hint="its log has the details; this is a defect of skep or a damaged store",
-        )
-    return None
+    def _tried(self, work: Callable[[], None]) -> errors.SkepError | None:
+        """Return why the store could not do something; None if it could."""
+        try:
+            work()
+        except errors.StoreUnavailable as error:
+            # What cannot be done is asked for again at once, for as long as a disk is full.
+            if error.message != self._trouble:
+                log.error("%s (%s)", error.message, error.hint)
+            self._trouble = error.message
+            return error
+        except Exception:
+            log.exception("a batch could not be committed")
+            return errors.SkepError(
+                "the DB node failed to record this; nothing was changed",
+                hint="its log has the details; this is a defect of skep or a damaged store",
+            )
+        return None
 
 
 def _guarded(work: Callable[[Any], Model], request: Model) -> Answer:

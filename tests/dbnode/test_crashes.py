@@ -279,3 +279,22 @@ def test_a_crash_at_any_step_of_a_wipe_is_finished_later() -> None:
             assert disk.list("calls") == ["mine"]
             break
     assert steps > 50
+
+
+def test_a_full_disk_is_told_once_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked again twice a second: so many lines would fill what room there is."""
+    caplog.set_level("INFO", logger="dbnode.desk")
+    disk = ForgetfulDisk()
+    desk = started(disk)
+    desk.answer([records.OpenApi(api="api")])
+    change: list[Model] = [records.LeaseCalls(api="api", epoch=1, count=1)]
+    for _ in range(2):
+        caplog.clear()
+        disk.is_full = True
+        for _ in range(3):
+            assert isinstance(desk.answer(change)[0], errors.StoreUnavailable)
+        disk.is_full = False
+        assert not isinstance(desk.answer(change)[0], errors.StoreUnavailable)
+        desk.answer(change)
+        assert [line.levelname for line in caplog.records] == ["ERROR", "INFO"]
+        assert "make room" in caplog.messages[0]
