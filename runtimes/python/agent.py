@@ -303,8 +303,12 @@ class Sandbox:
         self.init: dict[str, Any] = {}
         #: In memory of nobody else until ``init`` brings the miniworker's.
         self.page = Page(-1)
+        #: Its descriptor: a host that waited has to be given it.
+        self.mark = -1
         #: What loading left in the folders, which a call finds again.
         self.kept: frozenset[str] = frozenset()
+        #: A host that waits to hear what it is for, as this one does.
+        self.ahead: Fork | None = None
         self._is_dressed = False
 
     @property
@@ -329,10 +333,12 @@ class Sandbox:
         self.tell(dict(hello, mark=self.line is None, ahead=self.line is None))
         # What is to come may be long in coming: a generic sandbox does here what it can.
         gc.collect()
-        if not _has_come(self.control):
-            # The first makes the types of all syntax trees: half of what loading takes.
-            compile("", "<ahead>", "exec")
-        self._receive_init()
+        if not (self.line or _has_come(self.control)):
+            self._prepare()
+        self.receive_init(self.control)
+        if self.ahead is not None and not self.init["entry"]:
+            # Its end takes a moment: meanwhile the code is put in place.
+            _kill(self.ahead.pid)
         try:
             _lay_out(self.init["bundle"], self.init["path"])
             os.chdir(self.init["path"])
@@ -340,22 +346,43 @@ class Sandbox:
             code = "no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "no_sandbox"
             raise Broken("node", code, f"the code cannot be put in place: {error}") from error
 
-    def _receive_init(self) -> None:
+    def _prepare(self) -> None:
+        """Do what no function is needed for: loading one waits for the rest alone."""
+        # The first makes the types of all syntax trees: half of what loading takes.
+        compile("", "<ahead>", "exec")
+        gc.freeze()
+        # Without one the host is forked when it is known what for.
+        with contextlib.suppress(OSError):
+            self.ahead = Fork(self)
+
+    def receive_init(self, connection: int) -> None:
         """Read ``init``; the mark travels with its first byte, over a socket."""
         if self.line:
-            self.init, _ = self.receive(self.control)
+            self.init, _ = self.receive(connection)
             return
-        with socket.socket(fileno=os.dup(self.control)) as control:
+        with socket.socket(fileno=os.dup(connection)) as control:
             data, ancillary, _, _ = control.recvmsg(LENGTHS.size, socket.CMSG_SPACE(4))
-        mark = -1
         for level, kind, packed in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                mark = struct.unpack_from("i", packed)[0]
-        header, _ = LENGTHS.unpack(data + self.exactly(self.control, LENGTHS.size - len(data)))
-        self.init = json.loads(self.exactly(self.control, header))
-        if mark >= 0:
-            self.page = Page(mark)
-            os.close(mark)
+                self.mark = struct.unpack_from("i", packed)[0]
+        header, _ = LENGTHS.unpack(data + self.exactly(connection, LENGTHS.size - len(data)))
+        self.init = json.loads(self.exactly(connection, header))
+        if self.mark >= 0:
+            self.page = Page(self.mark)
+
+    def take_ahead(self) -> Fork | None:
+        """Return the host that waited, if it is there and knows now what it is for."""
+        ahead, self.ahead = self.ahead, None
+        if ahead is not None and not ahead.hand(self.init, self.mark):
+            ahead.end()
+            return None
+        return ahead
+
+    def dismiss_ahead(self) -> None:
+        """End the host that waited: no code may run beside it."""
+        if self.ahead is not None:
+            self.ahead.end()
+            self.ahead = None
 
     # --- frames ---
 
@@ -461,7 +488,7 @@ class Sandbox:
 
     def dress(self) -> None:
         """Let the environment be what every call begins with: here, and in all forks."""
-        if not self._is_dressed:
+        if self.init and not self._is_dressed:
             self._is_dressed = True
             os.environ.clear()
             os.environ.update(self.env)
@@ -781,9 +808,8 @@ class Keeper:
     a moment later does this process read it, so that no pipe is ever full and no memory is.
     """
 
-    def __init__(self, sandbox: Sandbox, handler: Handler) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self._handler = handler
         self._errand = socket.socket()
         self._pipes = (-1, -1)
         self._printed = Printed(-1, -1, sandbox.limits)
@@ -865,26 +891,17 @@ class Keeper:
 
     def _start(self) -> None:
         box = self._sandbox
-        self._errand, theirs = socket.socketpair()
-        self._errand.settimeout(HAND_OVER_S)
-        out, child_out = os.pipe()
-        err, child_err = os.pipe()
-        for fd in (out, err):
-            os.set_blocking(fd, False)
         box.page.put(Page.RUNNING, 0)
         box.page.put(Page.HELD, 0)
-        self._pipes = out, err
-        self._read_all()
+        # Before it loads, which one that waited does at once.
+        box.page.put(Page.WATCHED, Page.ANY)
         box.ended = None
         try:
-            box.awaited = os.fork()
+            host = box.take_ahead() or Fork(box)
         except OSError as error:
             raise Broken("node", "no_sandbox", f"no process for the host: {error}") from error
-        if box.awaited == 0:
-            streams = (out, err, child_out, child_err)
-            Host(box, self._handler, theirs.detach(), streams).run()
-        for fd in (child_out, child_err, theirs.detach()):
-            os.close(fd)
+        box.awaited, self._errand, self._pipes = host.pid, host.errand, host.pipes
+        self._read_all()
         self._loads_until = time.monotonic() + LOAD_S
 
     def _hear(self) -> None:
@@ -1033,6 +1050,49 @@ class Keeper:
 # --- the host -------------------------------------------------------------------------------
 
 
+class Fork:
+    """The process of a host, and this one's ends of what the two share.
+
+    A host is forked when it is known what it is for; in a generic sandbox before that, so that
+    forking, and what each fork does first, is over when a function comes.
+    """
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        """Raise ``OSError`` where no process is to be had."""
+        self.errand, theirs = socket.socketpair()
+        self.errand.settimeout(HAND_OVER_S)
+        out, child_out = os.pipe()
+        err, child_err = os.pipe()
+        for fd in (out, err):
+            os.set_blocking(fd, False)
+        self.pipes = out, err
+        self.pid = os.fork()
+        if self.pid == 0:
+            Host(sandbox, theirs.detach(), (out, err, child_out, child_err)).run()
+        for fd in (child_out, child_err, theirs.detach()):
+            os.close(fd)
+
+    def hand(self, init: dict[str, Any], mark: int) -> bool:
+        """Say what it is for; return whether it can hear that."""
+        packed = json.dumps(init).encode()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", mark))]
+        try:
+            self.errand.sendmsg([LENGTHS.pack(len(packed), 0)], rights if mark >= 0 else [])
+            self.errand.sendall(packed)
+        except OSError:
+            return False
+        return True
+
+    def end(self) -> None:
+        """End it, before it was told anything, and forget it."""
+        _kill(self.pid)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        self.errand.close()
+        for fd in self.pipes:
+            os.close(fd)
+
+
 class Input:
     """The params of a host's calls where programs look for them: on stdin.
 
@@ -1072,17 +1132,13 @@ class Host:
     from a module that the function may have changed.
     """
 
-    def __init__(
-        self, sandbox: Sandbox, handler: Handler, errand: int, streams: tuple[int, ...]
-    ) -> None:
+    def __init__(self, sandbox: Sandbox, errand: int, streams: tuple[int, ...]) -> None:
         self._sandbox = sandbox
-        self._handler = handler
         fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in streams]
         self._out, self._err, self._stdout, self._stderr = fds
         data = sandbox.line.host if sandbox.line else sandbox.data
         self._data = fcntl.fcntl(data, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
         self._errand = fcntl.fcntl(errand, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
-        self._memory = sandbox.page.memory
         self._poll = select.poll()
         #: What sys.stdout and sys.stderr are when a call begins.
         self._files: tuple[Any, Any] = (None, None)
@@ -1098,6 +1154,10 @@ class Host:
                 {self._out, self._err, self._stdout, self._stderr, self._data, self._errand}
             )
             self._standard_streams()
+            if not self._sandbox.init:
+                self._await_init()
+            init = self._sandbox.init
+            self._handler = Handler(init["entry"], init["isolation"])
             self._load()
             self._serve(Input())
             status = 0
@@ -1107,6 +1167,15 @@ class Host:
             _print_exception(error)
         finally:
             _exit(status)
+
+    def _await_init(self) -> None:
+        """Wait, in a generic sandbox, for what this is for."""
+        box = self._sandbox
+        box.receive_init(self._errand)
+        # The mark's, and the one that a map has of its own: no function finds either.
+        os.closerange(3, HIGH_FD)
+        os.chdir(box.init["path"])
+        box.dress()
 
     def _standard_streams(self) -> None:
         stdin = os.open(os.devnull, os.O_RDONLY)
@@ -1235,7 +1304,7 @@ class Host:
         try:
             report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
             self._sandbox.become({report})
-            self._memory.close()
+            self._sandbox.page.memory.close()
             os.environ.update(_env_of(message, _params_in_env(params)))
             result, verdict = self._handler.call(params, self._sandbox.limits["result"])
             self._flush()
@@ -2184,7 +2253,12 @@ def _serve(path: str) -> tuple[Script | Command, int]:
     try:
         sandbox.meet()
         mode = _mode(sandbox.init, sandbox.env)
-        floor = Keeper(sandbox, mode) if isinstance(mode, Handler) else PerCall(sandbox, mode)
+        floor: Keeper | PerCall
+        if isinstance(mode, Handler):
+            floor = Keeper(sandbox)
+        else:
+            sandbox.dismiss_ahead()
+            floor = PerCall(sandbox, mode)
         gc.freeze()
         floor.get_ready()
     except Broken as error:

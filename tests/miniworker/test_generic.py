@@ -45,6 +45,13 @@ def premade(rig: Rig, bundles: Path, driver: Driver | None = None) -> Mini:
     return mini
 
 
+def waiting(rig: Rig, mini: Mini) -> tuple[int, int]:
+    """Return the first process of a generic sandbox, and the host that it forked ahead."""
+    eventually(lambda: len(rig.inside(mini)) == 2)
+    first, host = sorted(rig.inside(mini))
+    return first, host
+
+
 def specialised(mini: Mini, bundle: Path, **function: Any) -> None:
     ready = mini.specialise(spec(**function), bundle)
     assert isinstance(ready, jobs.Ready), ready
@@ -55,15 +62,16 @@ def test_a_claimed_sandbox_is_as_one_that_was_made_for_its_function(rig: Rig) ->
     """Environment, code and calls are the function's; the process is the one that waited."""
     bundles = shelf(rig)
     mini = premade(rig, bundles)
-    waiting = rig.inside(mini)
+    first, host = waiting(rig, mini)
     source = """
 import json, os, sys
 print(json.dumps({"params": json.load(sys.stdin), "mine": os.environ["MINE"],
     "function": os.environ["SKEP_FUNCTION"], "here": sorted(os.listdir())}))
 """
     specialised(mini, put(bundles, source), env={"MINE": "yes"})
-    assert waiting
-    assert waiting <= rig.inside(mini)
+    # No handler came, and nothing may be beside the code of a script.
+    assert rig.inside(mini) == {first}
+    assert host != first
     for number in (1, 2):
         outcome, result, _, stderr = mini.call(b"%d" % number)
         assert outcome.status is Status.DONE, stderr
@@ -73,6 +81,46 @@ print(json.dumps({"params": json.load(sys.stdin), "mine": os.environ["MINE"],
             "function": "f",
             "here": ["test.py"],
         }
+    mini.stop()
+
+
+@pytest.mark.parametrize("isolation", ["none", "fork"])
+def test_a_handler_is_loaded_by_the_host_that_waited(rig: Rig, isolation: str) -> None:
+    bundles = shelf(rig)
+    mini = premade(rig, bundles)
+    waited = set(waiting(rig, mini))
+    bundle = put(bundles, _HANDLER)
+    specialised(mini, bundle, entry="test.main", isolation=isolation, env={"MINE": "yes"})
+    assert rig.inside(mini) == waited
+    for number in (1, 2):
+        outcome, result, _, stderr = mini.call(b"%d" % number)
+        assert outcome.status is Status.DONE, stderr
+        assert json.loads(result) == [number, "yes", "f", ["test.py"], []]
+    mini.stop()
+
+
+#: Says what it finds: params, environment, folder, descriptors beside those of its host.
+_HANDLER = """
+import os
+def main(number):
+    opened = [int(n) for n in os.listdir("/proc/self/fd")]
+    own = [n for n in opened if 2 < n < 200 and os.path.exists(f"/proc/self/fd/{n}")]
+    return [number, os.environ["MINE"], os.environ["SKEP_FUNCTION"], os.listdir(), own]
+"""
+
+
+def test_a_host_that_died_while_it_waited_is_replaced(rig: Rig) -> None:
+    bundles = shelf(rig)
+    mini = premade(rig, bundles)
+    first, host = waiting(rig, mini)
+    kill(host)
+    gone(host)
+    specialised(mini, put(bundles, _HANDLER), entry="test.main", env={"MINE": "yes"})
+    assert host not in rig.inside(mini)
+    assert first in rig.inside(mini)
+    outcome, result, _, stderr = mini.call(b"1")
+    assert outcome.status is Status.DONE, stderr
+    assert json.loads(result)[0] == 1
     mini.stop()
 
 
