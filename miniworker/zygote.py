@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from miniworker import drivers, kernel, loop, processes
@@ -85,18 +85,21 @@ class Zygote:
     def _leave(self) -> None:
         processes.end_orphans()
         # What sweeps has just been ended too, done or not.
-        may_come = bool(self._living or self._killed or self._sweepers)
-        may_come = may_come and self._sweep_own(LEAVE_S)
+        has_left = bool(self._living or self._killed or self._sweepers)
+        may_come = has_left and self._sweep_own(LEAVE_S)
         # Containers may have been asked for that would show them.
         for order in self._living.values():
             shutil.rmtree(order.folder, ignore_errors=True)
-        if may_come and os.fork() == 0:
+        if may_come:
             # Nobody waits for this one.
-            try:
-                _begin_child()
-                self._sweep_own(LINGER_S)
-            finally:
-                os._exit(0)
+            _in_fork(self._linger)
+
+    def _linger(self) -> None:
+        # Nor for what it could say: whoever reads that would wait for its end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        self._sweep_own(LINGER_S)
 
     def _sweep_own(self, patience_s: float) -> bool:
         """Remove what is left at the end of this worker; return whether more may come."""
@@ -193,19 +196,14 @@ class Zygote:
         # what an engine has to remove.
         self._sweeps_at = time.monotonic() + SWEEP_S
         zygote = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                _begin_child()
-                for folder in folders:
-                    shutil.rmtree(folder, ignore_errors=True)
-                dead, patience_s = self._killed, PATIENCE_S
-                drivers.sweep(self._kind, self._settings, zygote, dead, patience_s=patience_s)
-            except Exception:
-                log.exception("what was left is left")
-            finally:
-                os._exit(0)
-        self._sweepers.add(pid)
+
+        def remove() -> None:
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            dead, patience_s = self._killed, PATIENCE_S
+            drivers.sweep(self._kind, self._settings, zygote, dead, patience_s=patience_s)
+
+        self._sweepers.add(_in_fork(remove))
 
     def _report(self, order: jobs.Spawned | jobs.Exited) -> None:
         try:
@@ -213,6 +211,20 @@ class Zygote:
         except OSError as error:
             log.warning("the worker does not listen any more: %s", error)
             self._ended = True
+
+
+def _in_fork(remove: Callable[[], None]) -> int:
+    """Have something removed by a process of its own; return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _begin_child()
+            remove()
+        except Exception:
+            log.exception("what was left is left")
+        finally:
+            os._exit(0)
+    return pid
 
 
 def _next_ended() -> tuple[int, int] | None:

@@ -393,12 +393,18 @@ def test_what_is_made_after_the_look_for_it_is_found_by_another(
     assert engine.containers(rig.settings["installation"]) == []
 
 
+def ended(found: dict[str, Any], plain: str, proxy: EngineProxy, looks: int) -> Rig:
+    """Return a node that has ended while its engine kept a request until so many looks."""
+    with Rig(found["settings"] | {"engine": proxy.address}, driver="docker") as rig:
+        eventually(lambda: descendants(rig.zygote.pid) == set(), what="its first look is over")
+        asked(rig, plain, proxy, looks)
+    return rig
+
+
 def test_a_node_that_ends_waits_for_what_its_engine_makes_for_the_dead(
     found: dict[str, Any], plain: str, proxy: EngineProxy
 ) -> None:
-    with Rig(found["settings"] | {"engine": proxy.address}, driver="docker") as rig:
-        eventually(lambda: descendants(rig.zygote.pid) == set(), what="its first look is over")
-        asked(rig, plain, proxy, looks=2)
+    rig = ended(found, plain, proxy, looks=2)
     # Its zygote has killed the miniworker, and its first look at its end came too early.
     proxy.come()
     assert underway(rig) == []
@@ -408,11 +414,7 @@ def test_a_node_that_ends_waits_for_what_its_engine_makes_for_the_dead(
 def test_what_an_engine_makes_when_the_node_has_ended_is_removed_all_the_same(
     found: dict[str, Any], plain: str, proxy: EngineProxy
 ) -> None:
-    with Rig(found["settings"] | {"engine": proxy.address}, driver="docker") as rig:
-        eventually(lambda: descendants(rig.zygote.pid) == set(), what="its first look is over")
-        # More looks than a zygote has time for at its end.
-        asked(rig, plain, proxy, looks=100)
-    assert rig.zygote.poll() == 0
+    rig = ended(found, plain, proxy, looks=100)
     assert underway(rig)
     proxy.come()
     eventually(lambda: not underway(rig), limit_s=60)
