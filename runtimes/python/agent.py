@@ -673,10 +673,10 @@ class PerCall:
         self._sandbox.become({report, start})
         self._sandbox.page.memory.close()
         self._mode.prepare()
-        if not select.select([start], [], [], REST_S)[0]:
+        if isinstance(self._mode, Script) and not select.select([start], [], [], REST_S)[0]:
             # Not where calls follow each other at once: they would only wait for this.
             with contextlib.suppress(OSError):
-                self._rehearse()
+                self._rehearse(self._mode)
         try:
             size = LENGTH.unpack(_read_all(start, LENGTH.size))[0]
             env = _decode(_read_all(start, size).decode())
@@ -686,7 +686,7 @@ class PerCall:
         os.environ.update(env)
         return report
 
-    def _rehearse(self) -> None:
+    def _rehearse(self, script: Script) -> None:
         """Do once what a call will: it writes to the same pages, which are copied by then."""
         start, order = os.pipe()
         packed = json.dumps({REHEARSED: ""}).encode()
@@ -696,7 +696,7 @@ class PerCall:
         os.environ.update(_decode(_read_all(start, size).decode()))
         os.close(start)
         del os.environ[REHEARSED]
-        self._mode.rehearse()
+        script.rehearse()
 
     def _begin(self, message: dict[str, Any], params: bytes, process: Waiting) -> None:
         box, attempt = self._sandbox, message["attempt"]
@@ -1780,9 +1780,6 @@ class Command:
 
     def prepare(self) -> None:
         """Do nothing: another program takes the place of this one."""
-
-    def rehearse(self) -> None:
-        """Do nothing: what another program will do nobody knows."""
 
     def run(self, report: int) -> NoReturn:
         """Become the program; never returns."""
