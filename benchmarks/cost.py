@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 ROOMS: Final = ("dbnode", "api", "worker", "miniworker")
+#: At rest is who spends less than this share of a processor between two looks: all beat once a
+#: second. After the limit what is measured is measured all the same.
+REST_SHARE: Final = 0.1
+REST_LOOK_S: Final = 1.0
+REST_LIMIT_S: Final = 20.0
 _TICK_MS: Final = 1000 / os.sysconf("SC_CLK_TCK")
 
 
@@ -78,6 +84,18 @@ def _is_below(pid: int, parents: dict[int, int], known: dict[int, str]) -> bool:
         if pid in known:
             return True
     return False
+
+
+def until_at_rest(folder: str) -> None:
+    """Wait until the processes of an installation do nothing but what they always do."""
+    end = time.monotonic() + REST_LIMIT_S
+    before = sum(cpu_ms(folder).values())
+    while time.monotonic() < end:
+        time.sleep(REST_LOOK_S)
+        now = sum(cpu_ms(folder).values())
+        if now - before <= REST_SHARE * 1000 * REST_LOOK_S:
+            return
+        before = now
 
 
 def per_call(

@@ -124,9 +124,8 @@ def warm_up(product: Product) -> None:
     """Call until what waits is warm, and what starts has started."""
     load = product.invocation("echo")
     measure(replace(load, calls=200))
-    # Records are still being sealed and places filled, and nothing says when that is over:
-    # few and many rest equally long.
-    time.sleep(2)
+    # Records are still being sealed, and places filled.
+    cost.until_at_rest(product.folder)
 
 
 def one_client(sheet: Sheet, name: str, product: Product, calls: int) -> None:

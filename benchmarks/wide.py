@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from benchmarks import memory
+from benchmarks import cost, memory
 from benchmarks.gate import quantile
 from benchmarks.load import begin, measure, result
 from benchmarks.preload import timed, until
@@ -22,8 +22,6 @@ SLOTS: Final = 12
 SLOW_CALLS: Final = 8
 #: How long a fast function is called beside the slow one, and about how long a call takes.
 _BESIDE_S: Final = 4
-#: Until what has just started or run is at rest.
-_REST_S: Final = 2.0
 #: Until the slow calls run: they are cold at first.
 _BUSY_S: Final = 30.0
 FIRST: Final = 3
@@ -108,7 +106,7 @@ def _until_running(product: Product, count: int) -> None:
 
 def idle_memory(sheet: Sheet, product: Product) -> None:
     """Measure what rests: the control plane, and one miniworker more."""
-    time.sleep(_REST_S)
+    cost.until_at_rest(product.folder)
     sheet.put(f"{product.sandbox}.control_mb", memory.control_mb(product.folder))
     each = [memory.private_mb(pid) for pid in memory.miniworkers(product.folder)]
     if each:
