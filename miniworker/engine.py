@@ -306,8 +306,12 @@ class Engine:
             if one["Source"]
         }
 
-    def remove(self, container: str) -> None:
-        """Kill all of it and forget it; one that is gone, or is being removed, is fine."""
+    def remove(self, container: str) -> bool:
+        """Kill all of it and forget it; one that is being removed is fine.
+
+        Returns False if there is none: it is gone, or, listed as it may be already, is still
+        being made, and then it will be there.
+        """
         for tries_left in range(REMOVE_TRIES, 0, -1):
             try:
                 with _told(self.address):
@@ -316,11 +320,12 @@ class Engine:
                 # It ended by itself between the engine's look and the engine's kill.
                 if _NOT_RUNNING in error.message and tries_left > 1:
                     continue
-                if error.status in (_NOT_FOUND, _CONFLICT):
-                    return
-                raise
+                if error.status not in (_NOT_FOUND, _CONFLICT):
+                    raise
+                return not error.is_missing
             else:
-                return
+                break
+        return True
 
 
 def default_address() -> str:

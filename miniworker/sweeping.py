@@ -91,8 +91,8 @@ def _sweep_once(known: Settings, whose: Whose, underway: Underway, wait_s: float
     engine, found = Engine(known.engine, known.version, wait_s), set[str]()
     try:
         for one in engine.containers({"skep": known.installation}):
-            if _is_own_and_left(one.labels, known, whose) or is_expired(one.labels):
-                engine.remove(one.id)
+            is_over = _is_own_and_left(one.labels, known, whose) or is_expired(one.labels)
+            if is_over and engine.remove(one.id):
                 found.update(one.names)
     finally:
         engine.close()

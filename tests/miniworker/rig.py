@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -362,7 +363,18 @@ def argv(pid: int) -> list[str]:
 
 
 def is_zombie(pid: int) -> bool:
+    return _state(pid) in ("", "Z")
+
+
+def freeze(pid: int) -> None:
+    """Stop a process; when this returns it does nothing more."""
+    os.kill(pid, signal.SIGSTOP)
+    # It may still be on its way out of the kernel, with what it has just been told there.
+    eventually(lambda: _state(pid) == "T", what=f"pid {pid} stopped")
+
+
+def _state(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return True
+        return ""

@@ -6,13 +6,12 @@ import json
 import os
 import re
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import eventually
-from tests.miniworker.rig import Mini, Rig, spec
+from tests.miniworker.rig import Mini, Rig, freeze, is_zombie, spec
 from wire import jobs
 from wire.models import Status
 
@@ -107,10 +106,6 @@ def _ended(mini: Mini) -> tuple[Any, ...]:
     texts = (text.replace(mini.name, "m") for text in (result.decode(), stdout, stderr))
     texts = (re.sub("0x[0-9a-f]+", "0x0", text) for text in texts)
     return outcome.status, *texts, said
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -238,10 +233,9 @@ def test_a_call_that_meets_a_dead_process_is_handed_back(rig: Rig) -> None:
     eventually(lambda: len(rig.inside(mini)) == 2)
     (waiting,) = rig.inside(mini) - {first}
     # Stopped, the first process finds the call and the end at the same moment.
-    os.kill(first, signal.SIGSTOP)
-    eventually(lambda: _state(first) == "T")
+    freeze(first)
     os.kill(waiting, signal.SIGKILL)
-    eventually(lambda: _state(waiting) == "Z")
+    eventually(lambda: is_zombie(waiting))
     mini.job(7)
     # It beats while a call is with its agent: before that, the end would come alone.
     assert isinstance(rig.recv(mini.route)[0], jobs.Heartbeat)

@@ -12,7 +12,7 @@ import pytest
 
 from miniworker.processes import descendants
 from tests.conftest import children, eventually
-from tests.miniworker.rig import Mini, Rig, gone, is_zombie, spec
+from tests.miniworker.rig import Mini, Rig, freeze, gone, is_zombie, spec
 from wire import jobs
 from wire.models import Fault, Reason, Status
 
@@ -113,12 +113,12 @@ def test_an_answer_before_the_end_of_its_sandbox_counts(fake: Rig) -> None:
     """Whichever connection is seen to break first."""
     mini = ready(fake)
     (agent,) = descendants(mini.pid)
-    os.kill(agent, signal.SIGSTOP)
+    freeze(agent)
     mini.job(1, b'{"last": true}')
     mini.job(2)
     # The agent has the first one.
     assert fake.recv(mini.route)[0] == jobs.Heartbeat(call=1, attempt=1)
-    os.kill(mini.pid, signal.SIGSTOP)
+    freeze(mini.pid)
     os.kill(agent, signal.SIGCONT)
     eventually(lambda: is_zombie(agent))
     os.kill(mini.pid, signal.SIGCONT)
