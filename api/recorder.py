@@ -3,7 +3,8 @@
 One batch is under way at a time. What somebody waits for goes at once, or as soon as the batch
 under way is stored, and takes all that is there along. What nobody waits for collects for a
 while, or until a crowd is there: a commit costs nearly the same for one record as for a
-hundred. So while many come, as much time goes between two batches as the last one took.
+hundred. So while many come, the next batch collects until half as many are waited for as in the
+last, or for as long as that took.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 LAZY_S: Final = 0.25
 RETRY_S: Final = 0.5
 #: With so many records in the last batch more are sure to come: the next one collects for
-#: as long as that took, and for no longer than this.
+#: as long as that took at most, and for no longer than this.
 MANY_RECORDS: Final = 8
 COLLECT_S: Final = 0.01
 #: Records that are put in words before other work on the loop gets its turn.
@@ -55,6 +57,9 @@ class Recorder:
         self._empty.set()
         self._lazy: asyncio.TimerHandle | None = None
         self._flushes = False
+        #: Records that somebody waits for: put since the last batch was taken, and before that.
+        self._awaited = self._expected = 0
+        self._has_enough = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Recorder {self.outbox!r}>"
@@ -64,6 +69,9 @@ class Recorder:
         self.outbox.put(live.num, live.rev, live.size, boot_time())
         self._lives[live.num] = live
         self._empty.clear()
+        self._awaited += urgent
+        if 0 < self._expected <= 2 * self._awaited:
+            self._has_enough.set()
         if urgent or self._flushes or self.outbox.is_crowded:
             self._wake.set()
         elif self._lazy is None:
@@ -80,6 +88,8 @@ class Recorder:
             self._wake.clear()
             begun = boot_time()
             batch = self.outbox.take()
+            self._expected, self._awaited = self._awaited, 0
+            self._has_enough.clear()
             records = await self._in_words(batch)
             acks = await self._write(records) if records else ()
             self.outbox.acked()
@@ -89,7 +99,12 @@ class Recorder:
             elif self._flushes or self._lazy is None:
                 self._wake.set()
             if len(batch) >= MANY_RECORDS and not self._flushes:
-                await asyncio.sleep(min(COLLECT_S, boot_time() - begun))
+                await self._collect(min(COLLECT_S, boot_time() - begun))
+
+    async def _collect(self, limit_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._has_enough.wait()
 
     async def flushed(self, limit_s: float) -> bool:
         """Wait until everything is stored; return whether it is."""

@@ -2,7 +2,7 @@
 
 TinyDB writes at each change; here a change is staged, ``save`` writes the file in one step,
 and ``keep`` or ``undo`` says whether that is the state now. A document is never changed in
-place, so its encoded bytes are kept with it and a save encodes only what is new.
+place, so its line of the file is kept beside it, and only what is new is encoded.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from wire.errors import StoreUnavailable
 
 Doc = dict[str, Any]
 Tables = dict[str, dict[str, Doc]]
+#: The lines of a file: by table and document, in the order of the documents.
+Lines = dict[str, dict[str, bytes]]
 
 
 class Staged(Storage):
@@ -48,7 +50,9 @@ class Page:
         self._files = files
         self._indented = indented
         self._is_saved = False
-        self._encoded: dict[str, dict[str, tuple[Doc, bytes]]] = {}
+        #: Those of tables that were changed; as staged, and as kept.
+        self._lines: Lines = {}
+        self._kept_lines: Lines = {}
         self._staged = Staged(_load(files, path))
         staged = self._staged
         self._db = TinyDB(storage=lambda: staged)
@@ -75,14 +79,18 @@ class Page:
     def put(self, table: str, docs: Mapping[int, Doc]) -> None:
         """Stage documents, new ones or in the place of others."""
         # Not by TinyDB's insert, which makes the table anew key by key, and twice.
-        self._stage(table, {**self._docs(table), **{str(n): doc for n, doc in docs.items()}})
+        new = {str(number): doc for number, doc in docs.items()}
+        lines = {**self._lines_of(table), **_encoded(new)}
+        self._stage(table, {**self._docs(table), **new}, lines)
 
     def drop(self, table: str, numbers: Iterable[int]) -> None:
         """Stage that documents go; those that are not there are fine."""
         known = self._docs(table)
         gone = {str(number) for number in numbers} & known.keys()
         if gone:
-            self._stage(table, {n: doc for n, doc in known.items() if n not in gone})
+            left = {number: doc for number, doc in known.items() if number not in gone}
+            lines = self._lines_of(table)
+            self._stage(table, left, {number: lines[number] for number in left})
 
     def save(self) -> None:
         """Write the staged state; durable once the files are settled."""
@@ -92,52 +100,49 @@ class Page:
 
     def keep(self) -> None:
         """Take the staged state, which is durable, for the state."""
-        self._staged.kept = self._staged.tables
+        self._staged.kept, self._kept_lines = self._staged.tables, self._lines
         self._is_saved = self.is_stale = False
 
     def undo(self) -> None:
         """Forget what was staged."""
-        self._staged.tables = self._staged.kept
+        self._staged.tables, self._lines = self._staged.kept, self._kept_lines
         self.is_stale = self.is_stale or self._is_saved
         self._is_saved = False
 
     def _docs(self, table: str) -> dict[str, Doc]:
         return self._staged.tables.get(table, {})
 
-    def _stage(self, table: str, docs: dict[str, Doc]) -> None:
+    def _lines_of(self, table: str) -> dict[str, bytes]:
+        lines = self._lines.get(table)
+        return _encoded(self._docs(table)) if lines is None else lines
+
+    def _stage(self, table: str, docs: dict[str, Doc], lines: dict[str, bytes]) -> None:
         self._db.storage.write({**self._staged.tables, table: docs})
+        self._lines = {**self._lines, table: lines}
 
     def _table(self, name: str) -> Table:
         return self._db.table(name)
 
     def _encode(self) -> bytes:
         """Return the file: TinyDB's JSON, one document a line."""
-        # All pieces are joined once: a copy of a full page costs as much as its write.
+        # All lines are joined once: a copy of a full page costs as much as its write.
         pieces: list[bytes] = []
-        for name, docs in self._staged.tables.items():
-            known = self._encoded.setdefault(name, {})
-            rows = _rows(docs, known) or [b""]
-            rows[0] = b'%s"%s": {\n%s' % (b"" if pieces else b"{", name.encode(), rows[0])
-            rows[-1] += b"\n}"
-            pieces += rows
-            if len(known) > len(docs):
-                self._encoded[name] = {number: known[number] for number in docs}
+        for name in self._staged.tables:
+            lines = list(self._lines_of(name).values()) or [b""]
+            lines[0] = b'%s"%s": {\n%s' % (b"" if pieces else b"{", name.encode(), lines[0])
+            lines[-1] += b"\n}"
+            pieces += lines
         pieces = pieces or [b"{"]
         pieces[-1] += b"}\n"
         data = b",\n".join(pieces)
         return msgspec.json.format(data, indent=2) + b"\n" if self._indented else data
 
 
-def _rows(docs: dict[str, Doc], known: dict[str, tuple[Doc, bytes]]) -> list[bytes]:
-    """Return the encoded documents; of those that are ``known`` nothing is encoded again."""
-    rows = []
-    for number, doc in docs.items():
-        row = known.get(number)
-        if row is None or row[0] is not doc:
-            encoded = b'"%s": %s' % (number.encode(), msgspec.json.encode(doc))
-            row = known[number] = (doc, encoded)
-        rows.append(row[1])
-    return rows
+def _encoded(docs: dict[str, Doc]) -> dict[str, bytes]:
+    return {
+        number: b'"%s": %s' % (number.encode(), msgspec.json.encode(doc))
+        for number, doc in docs.items()
+    }
 
 
 def _load(files: Files, path: str) -> Tables:
