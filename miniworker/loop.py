@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import zmq
 
 from miniworker import agent, drivers
 from miniworker.actions import Action, Destroy, Hand, KillAttempt, Revoke, Tell
@@ -29,21 +28,17 @@ from miniworker.handed import Handed
 from miniworker.opening import Line, Opened, Serving, meet, open_sandbox, specialise
 from miniworker.sandbox import NoSandbox, Plan
 from miniworker.several import Several
-from wire import jobs, packs
+from miniworker.upstream import Upstream
+from wire import jobs
 from wire.about import about
-from wire.codec import FRAMES, Frames, Message, encode
+from wire.codec import Message
 from wire.errors import ProtocolError, WrongVersion
 from wire.models import Spec
-from wire.sockets import has_message, open_socket, receive, send
 
 log = logging.getLogger(__name__)
 
-#: At its end a miniworker waits this long for its last words to be read.
-LINGER_MS: Final = 1000
 #: The exit status that asks the zygote to sweep.
 LEFT_BEHIND: Final = 3
-#: The only peer of its socket, as PACKs are made for one.
-_WORKER: Final[set[packs.Route]] = {()}
 
 
 class Miniworker:
@@ -55,14 +50,8 @@ class Miniworker:
         self._folder = Path(spawn.folder)
         self._limits = agent.Limits()
         self._attempts: Attempts | Several = Attempts(spawn.miniworker)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
-        self._socket = open_socket(self._context, zmq.DEALER)
+        self._upstream = Upstream(spawn.endpoint)
         self._poll = select.poll()
-        #: Whether a message was sent since the socket had none to read.
-        self._has_sent = False
-        #: Ends that leave together; and whether the worker knows PACKs, for it has sent one.
-        self._out: list[Frames] = []
-        self._may_pack = False
         self._opened: Serving | None = None
         #: The connections that are listened to, by descriptor.
         self._channels: dict[int, Line] = {}
@@ -89,10 +78,9 @@ class Miniworker:
     def run(self) -> None:
         """Serve until STOP, or until there is no sandbox any more."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._socket.connect(self._spawn.endpoint)
-        self._fd = self._socket.FD
-        self._poll.register(self._fd, select.POLLIN)
-        self._tell(jobs.Up(miniworker=self._spawn.miniworker, pid=os.getpid(), packs=True))
+        self._poll.register(self._upstream.fd, select.POLLIN)
+        up = jobs.Up(miniworker=self._spawn.miniworker, pid=os.getpid(), packs=True)
+        self._upstream.tell(up)
         try:
             while not self._ended:
                 self._turn()
@@ -105,17 +93,12 @@ class Miniworker:
         if self._building is not None:
             self._tell_all(self._building.due(time.monotonic()))
         self._look()
-        self._flush()
-        if self._may_sleep():
+        self._upstream.flush()
+        if self._upstream.may_sleep and not self._ended:
             for fd, _ in self._poll.poll(self._wait_ms()):
-                if fd != self._fd:
+                if fd != self._upstream.fd:
                     self._read_agent(fd)
-            self._flush()
-
-    def _may_sleep(self) -> bool:
-        # What was sent may have eaten the edge, so ask once more.
-        is_read = not (self._has_sent and has_message(self._socket))
-        return is_read and not self._ended
+            self._upstream.flush()
 
     def _wait_ms(self) -> float | None:
         building, opened = self._building, self._opened
@@ -130,21 +113,15 @@ class Miniworker:
     # --- the worker --------------------------------------------------------------------
 
     def _read_worker(self) -> None:
-        while not self._ended and has_message(self._socket):
+        while not self._ended:
             try:
-                for frames in self._arrived():
+                messages = self._upstream.receive()
+                if messages is None:
+                    return
+                for frames in messages:
                     self._read(frames)
             except ProtocolError as error:
                 self._drop(error)
-        self._has_sent = False
-
-    def _arrived(self) -> list[list[bytes]]:
-        """Return the next message, or those of the next PACK."""
-        frames = receive(self._socket, FRAMES) or []
-        if not frames or frames[0] != packs.HEAD:
-            return [frames]
-        self._may_pack = True
-        return packs.unpacked(frames)
 
     def _read(self, frames: list[bytes]) -> None:
         if self._ended:
@@ -161,7 +138,7 @@ class Miniworker:
 
     def _drop(self, error: ProtocolError) -> None:
         log.warning("dropped: %s", error)
-        self._tell(jobs.Dropped(count=1))
+        self._upstream.tell(jobs.Dropped(count=1))
 
     def _handle(self, message: Message, payload: bytes) -> None:
         now = time.monotonic()
@@ -190,34 +167,22 @@ class Miniworker:
             case jobs.Build():
                 self._build(message)
             case jobs.Pull():
-                self._tell(drivers.pull(message, self._spawn.settings, self._told_percent))
+                self._upstream.tell(
+                    drivers.pull(message, self._spawn.settings, self._told_percent)
+                )
 
     def _take(self, job: jobs.Job, params: bytes, now: float) -> None:
         if self._spec is None or self._building is not None:
-            self._tell(jobs.Returned(call=job.call, attempt=job.attempt))
+            self._upstream.tell(jobs.Returned(call=job.call, attempt=job.attempt))
             return
         self._do(self._attempts.job(job, params, now))
 
     def _tell_all(self, messages: Iterable[Message]) -> None:
         for message in messages:
-            self._tell(message)
-
-    def _tell(self, message: Message, payload: bytes = b"") -> None:
-        self._out.append(encode(message, payload))
-        if not (self._may_pack and isinstance(message, jobs.Done)):
-            self._flush()
-
-    def _flush(self) -> None:
-        """Send what collected: its queue is unbounded, so this never waits."""
-        if not self._out:
-            return
-        self._has_sent = True
-        out, self._out = self._out, []
-        for frames in packs.packed(out, _WORKER) if self._may_pack else out:
-            send(self._socket, frames)
+            self._upstream.tell(message)
 
     def _told_percent(self, percent: int) -> None:
-        self._tell(jobs.Pulling(percent=percent))
+        self._upstream.tell(jobs.Pulling(percent=percent))
 
     # --- the sandbox -------------------------------------------------------------------
 
@@ -234,7 +199,7 @@ class Miniworker:
             return
         took_ms = (time.monotonic() - began) * 1000
         load_ms = self._opened.load_ms if self._opened else 0.0
-        self._tell(jobs.Ready(key=message.spec.key, took_ms=took_ms, load_ms=load_ms))
+        self._upstream.tell(jobs.Ready(key=message.spec.key, took_ms=took_ms, load_ms=load_ms))
 
     def _premake(self, message: jobs.Premake) -> None:
         began = time.monotonic()
@@ -252,7 +217,7 @@ class Miniworker:
             self._break(error)
             return
         self._listen(self._opened)
-        self._tell(jobs.Ready(key="", took_ms=(time.monotonic() - began) * 1000))
+        self._upstream.tell(jobs.Ready(key="", took_ms=(time.monotonic() - began) * 1000))
 
     @property
     def _is_generic(self) -> bool:
@@ -291,13 +256,13 @@ class Miniworker:
         try:
             building = Builder(message, self._folder)
         except NoSandbox as error:
-            self._tell(jobs.Built(reason=error.reason, fault=error.fault))
+            self._upstream.tell(jobs.Built(reason=error.reason, fault=error.fault))
             return
         try:
             self._open(building.plan, building.command)
         except NoSandbox as error:
             building.close()
-            self._tell(jobs.Built(reason=error.reason, fault=error.fault))
+            self._upstream.tell(jobs.Built(reason=error.reason, fault=error.fault))
             return
         self._building = building
         self._poll.register(building.fileno(), select.POLLIN)
@@ -339,7 +304,7 @@ class Miniworker:
     def _break(self, error: NoSandbox) -> None:
         function = self._spec.function.function_name if self._spec else None
         log.warning("%s", error.reason.message, extra=about(function=function))
-        self._tell(jobs.Broken(fault=error.fault, reason=error.reason, log=error.log))
+        self._upstream.tell(jobs.Broken(fault=error.fault, reason=error.reason, log=error.log))
         self._ended = True
 
     # --- the agent ---------------------------------------------------------------------
@@ -479,7 +444,7 @@ class Miniworker:
         if self._building is not None:
             self._report_build(message, payload)
             return
-        self._tell(message, payload)
+        self._upstream.tell(message, payload)
         if isinstance(message, jobs.Broken):
             self._ended = True
 
@@ -515,12 +480,11 @@ class Miniworker:
         return oom
 
     def _end(self) -> None:
-        self._flush()
+        self._upstream.flush()
         self._close()
         if self._building is not None:
             self._building.close()
-        self._socket.close(linger=LINGER_MS)
-        self._context.term()
+        self._upstream.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

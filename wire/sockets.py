@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Generic
 
 import zmq
+import zmq.backend
 
 from wire import packs
 from wire.codec import FRAMES, P, Payload
@@ -63,6 +64,12 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     it is taken: behind so many messages its connection waits, and nothing is lost.
     """
     socket = context.socket(kind)
+    configure(socket, kind)
+    return socket
+
+
+def configure(socket: zmq.backend.Socket, kind: int) -> None:
+    """Give a socket these settings."""
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.SNDHWM, 0)
     socket.set(zmq.RCVHWM, MAX_UNREAD)
@@ -77,7 +84,6 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
         socket.set(zmq.HEARTBEAT_TIMEOUT, DEAD_MS)
     if kind == zmq.ROUTER:
         socket.set(zmq.ROUTER_MANDATORY, 1)
-    return socket
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
@@ -131,7 +137,7 @@ def _check_path(path: str) -> None:
         )
 
 
-def send(socket: zmq.Socket[bytes], frames: Sequence[Payload]) -> None:
+def send(socket: zmq.backend.Socket, frames: Sequence[Payload]) -> None:
     """Send a message whole, or raise ``zmq.Again``; never blocks."""
     last = len(frames) - 1
     for frame in frames[:last]:
@@ -151,7 +157,7 @@ def _lent(frame: Payload) -> zmq.Frame | None:
     return whole if isinstance(whole, zmq.Frame) and len(whole) == len(frame) else None
 
 
-def receive(socket: zmq.Socket[bytes], frames: int) -> list[bytes] | None:
+def receive(socket: zmq.backend.Socket, frames: int) -> list[bytes] | None:
     """Return the next message, None if it had another number of frames.
 
     Raises:
@@ -160,13 +166,13 @@ def receive(socket: zmq.Socket[bytes], frames: int) -> list[bytes] | None:
     return _received(socket, frames, _copied)
 
 
-def borrow(socket: zmq.Socket[bytes], frames: int) -> list[Payload] | None:
+def borrow(socket: zmq.backend.Socket, frames: int) -> list[Payload] | None:
     """Receive for who passes on what is large: it stays where it is, and is sent from there."""
     return _received(socket, frames, _borrowed)
 
 
 def _received(
-    socket: zmq.Socket[bytes], frames: int, taken: Callable[[zmq.Frame], P]
+    socket: zmq.backend.Socket, frames: int, taken: Callable[[zmq.Frame], P]
 ) -> list[P] | None:
     frame = _receive(socket, _NOW, copy=False)
     message = [taken(frame)]
@@ -186,12 +192,12 @@ def _borrowed(frame: zmq.Frame) -> Payload:
     return frame.bytes if len(frame) < LENT_BYTES else frame.buffer
 
 
-def has_message(socket: zmq.Socket[bytes]) -> bool:
+def has_message(socket: zmq.backend.Socket) -> bool:
     """Return whether a message waits; if not, the descriptor will say when one does."""
     return bool(_events(socket) & _IN)
 
 
-def _events(socket: zmq.Socket[bytes]) -> int:
+def _events(socket: zmq.backend.Socket) -> int:
     return int(_get(socket, zmq.EVENTS))
 
 
