@@ -88,6 +88,11 @@ UNRECORDED: Final = Metric(
     "gauge",
     "How long the oldest of them waits; 0 if none does. What a crash of api and worker loses.",
 )
+HELD: Final = Metric(
+    "skep_store_held_answers_total",
+    "counter",
+    "Answers of synchronous calls that waited, a second at most, because the store was behind.",
+)
 STORE: Final = Metric(
     "skep_store_request_seconds",
     "histogram",
@@ -128,7 +133,7 @@ EPOCH: Final = Metric("skep_api_epoch", "gauge", "The epoch of this life of the 
 METRICS: Final = (
     *(CALLS, RUN, STAGES, LIVING, ADRIFT, STARTS, HITS, ATTEMPTS),
     *(QUEUE, QUEUE_BYTES, QUEUE_OF, WORKERS, SLOTS, CREDITS, OUT),
-    *(OUTBOX, OUTBOX_BYTES, UNRECORDED, STORE, RETRIES),
+    *(OUTBOX, OUTBOX_BYTES, UNRECORDED, HELD, STORE, RETRIES),
     *(HTTP, HTTP_TIME, REFUSED, WAITING),
     *(PACKAGES, PACKAGE_BYTES, SEQ, FUNCTIONS, RUNTIMES, EPOCH),
 )
@@ -229,6 +234,7 @@ def _store(service: Service) -> Iterator[Reading]:
     yield OUTBOX, (), len(outbox)
     yield OUTBOX_BYTES, (), outbox.size
     yield UNRECORDED, (), 0.0 if oldest is None else max(0.0, boot_time() - oldest)
+    yield HELD, (), service.restraint.count
     yield from ((STORE, (lane,), buckets) for lane, buckets in counts.seconds.items())
     yield from ((RETRIES, (lane,), count) for lane, count in counts.retries.items())
 
