@@ -89,9 +89,9 @@ UNRECORDED: Final = Metric(
     "How long the oldest of them waits; 0 if none does. What a crash of api and worker loses.",
 )
 HELD: Final = Metric(
-    "skep_store_held_answers_total",
+    "skep_store_held_ends_total",
     "counter",
-    "Answers of synchronous calls that waited, a second at most, because the store was behind.",
+    "Ends of calls that were told later, by a second at most, because the store was behind.",
 )
 STORE: Final = Metric(
     "skep_store_request_seconds",
@@ -234,7 +234,7 @@ def _store(service: Service) -> Iterator[Reading]:
     yield OUTBOX, (), len(outbox)
     yield OUTBOX_BYTES, (), outbox.size
     yield UNRECORDED, (), 0.0 if oldest is None else max(0.0, boot_time() - oldest)
-    yield HELD, (), service.restraint.count
+    yield HELD, (), service.restraint.held_count
     yield from ((STORE, (lane,), buckets) for lane, buckets in counts.seconds.items())
     yield from ((RETRIES, (lane,), count) for lane, count in counts.retries.items())
 

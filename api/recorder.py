@@ -4,7 +4,7 @@ One batch is under way at a time. What somebody waits for goes at once, or as so
 under way is stored, and takes all that is there along. What nobody waits for collects for a
 while, or until a crowd is there: a commit costs nearly the same for one record as for a
 hundred. So while many come, the next batch collects until half as many are waited for as in the
-last, or for as long as that took.
+last, or for as long as that took, but not where a batch was too large to take all.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ log = logging.getLogger(__name__)
 #: until it is stored, so it is lost only if api and worker both die within this.
 LAZY_S: Final = 0.25
 RETRY_S: Final = 0.5
-#: With so many records in the last batch more are sure to come: the next one collects for
-#: as long as that took at most, and for no longer than this.
+#: With so many records in the last batch more are sure to come, and the next one collects.
 MANY_RECORDS: Final = 8
 COLLECT_S: Final = 0.01
 #: Records that are put in words before other work on the loop gets its turn.
@@ -40,24 +39,40 @@ SLICE_RECORDS: Final = 8
 OnDurable = Callable[[int, int], None]
 
 
+def pause_s(took_s: float) -> float:
+    """Return how long a batch may collect after one that took so long."""
+    return min(COLLECT_S, took_s)
+
+
 class Recorder:
     """Takes records in, tells ``on_durable`` (callNum, rev) when they are stored."""
 
     def __init__(
-        self, store: Store, outbox: Outbox, *, api: str, epoch: int, on_durable: OnDurable
+        self,
+        store: Store,
+        outbox: Outbox,
+        *,
+        api: str,
+        epoch: int,
+        on_durable: OnDurable,
+        pause_s: Callable[[float], float] = pause_s,
+        lazy_s: float = LAZY_S,
     ) -> None:
         self._store = store
         self.outbox = outbox
         self._api = api
         self._epoch = epoch
         self._on_durable = on_durable
+        self._pause_s = pause_s
+        self._lazy_s = lazy_s
         self._lives: dict[int, Live] = {}
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self._lazy: asyncio.TimerHandle | None = None
         self._flushes = False
-        #: Records that somebody waits for: put since the last batch was taken, and before that.
+        #: How often something was put that somebody waits for: since the last batch was taken,
+        #: and for that.
         self._awaited = self._expected = 0
         self._has_enough = asyncio.Event()
 
@@ -70,12 +85,12 @@ class Recorder:
         self._lives[live.num] = live
         self._empty.clear()
         self._awaited += urgent
-        if 0 < self._expected <= 2 * self._awaited:
+        if urgent and self._expected <= 2 * self._awaited:
             self._has_enough.set()
         if urgent or self._flushes or self.outbox.is_crowded:
             self._wake.set()
         elif self._lazy is None:
-            self._lazy = asyncio.get_running_loop().call_later(LAZY_S, self._rise)
+            self._lazy = asyncio.get_running_loop().call_later(self._lazy_s, self._rise)
 
     async def run(self) -> None:
         """Write batch after batch, for ever.
@@ -88,6 +103,7 @@ class Recorder:
             self._wake.clear()
             begun = boot_time()
             batch = self.outbox.take()
+            is_cut = len(self.outbox) > len(batch)
             self._expected, self._awaited = self._awaited, 0
             self._has_enough.clear()
             records = await self._in_words(batch)
@@ -96,10 +112,10 @@ class Recorder:
             await self._tell(acks)
             if not self.outbox:
                 self._empty.set()
-            elif self._flushes or self._lazy is None:
+            elif self._flushes or self._lazy is None or is_cut:
                 self._wake.set()
-            if len(batch) >= MANY_RECORDS and not self._flushes:
-                await self._collect(min(COLLECT_S, boot_time() - begun))
+            if len(batch) >= MANY_RECORDS and not (self._flushes or is_cut):
+                await self._collect(self._pause_s(boot_time() - begun))
 
     async def _collect(self, limit_s: float) -> None:
         with suppress(TimeoutError):
@@ -109,6 +125,7 @@ class Recorder:
     async def flushed(self, limit_s: float) -> bool:
         """Wait until everything is stored; return whether it is."""
         self._flushes = True
+        self._has_enough.set()
         self._wake.set()
         try:
             async with asyncio.timeout(limit_s):

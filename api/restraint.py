@@ -27,8 +27,8 @@ class Restraint:
         self._tell = tell
         self._held: dict[int, asyncio.TimerHandle] = {}
         self._stored_at = float("-inf")
-        #: How many answers were held back so far.
-        self.count = 0
+        #: How many ends were held back so far.
+        self.held_count = 0
 
     def __repr__(self) -> str:
         return f"<Restraint of {len(self._held)} answers>"
@@ -42,7 +42,7 @@ class Restraint:
         if loop.time() - self._stored_at > AWAY_S:
             self._tell(num)
         else:
-            self.count += 1
+            self.held_count += 1
             self._held[num] = loop.call_later(HOLD_S, self._release, num)
 
     def stored(self) -> None:

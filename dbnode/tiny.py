@@ -50,7 +50,7 @@ class Page:
         self._files = files
         self._indented = indented
         self._is_saved = False
-        #: Those of tables that were changed; as staged, and as kept.
+        #: Those of tables that were changed, or saved; as staged, and as kept.
         self._lines: Lines = {}
         self._kept_lines: Lines = {}
         self._staged = Staged(_load(files, path))
@@ -113,8 +113,10 @@ class Page:
         return self._staged.tables.get(table, {})
 
     def _lines_of(self, table: str) -> dict[str, bytes]:
-        lines = self._lines.get(table)
-        return _encoded(self._docs(table)) if lines is None else lines
+        if table not in self._lines:
+            # Nothing of it is staged: it is as it was read.
+            self._lines[table] = self._kept_lines[table] = _encoded(self._docs(table))
+        return self._lines[table]
 
     def _stage(self, table: str, docs: dict[str, Doc], lines: dict[str, bytes]) -> None:
         self._db.storage.write({**self._staged.tables, table: docs})

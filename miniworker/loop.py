@@ -116,12 +116,13 @@ class Miniworker:
         while not self._ended:
             try:
                 messages = self._upstream.receive()
-                if messages is None:
-                    return
-                for frames in messages:
-                    self._read(frames)
             except ProtocolError as error:
                 self._drop(error)
+                continue
+            if messages is None:
+                return
+            for frames in messages:
+                self._read(frames)
 
     def _read(self, frames: list[bytes]) -> None:
         if self._ended:

@@ -53,52 +53,65 @@ class Whose:
         return life != (boot, str(self.parent)) or labels.get("skep.miniworker") in self.dead
 
 
-def sweep(settings: Mapping[str, str], whose: Whose, patience_s: float = 0) -> bool:
+def sweep(
+    settings: Mapping[str, str],
+    whose: Whose,
+    patience_s: float = 0,
+    pauses_s: tuple[float, float] = (FIRST_PAUSE_S, LAST_PAUSE_S),
+) -> bool:
     """Remove what was left, by the dead or by other lives of the node.
 
     As long as there is patience an engine that is away, the commonest cause of leavings, is
-    waited for, and so are the containers that it has yet to make for somebody who is dead.
+    waited for, and so are the containers that it has yet to make for somebody who is dead;
+    ``pauses_s`` are those between the first looks, and the longest.
     Returns whether one of those may still come.
     """
     known = msgspec.convert(dict(settings), Settings)
-    limit, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+    limit, (pause_s, longest_s) = time.monotonic() + patience_s, pauses_s
     wait_s = min(WAIT_S, max(LEAST_WAIT_S, patience_s))
     underway, answers_since = Underway(Path(known.folder)), None
     while True:
         try:
-            missing = _sweep_once(known, whose, underway, wait_s)
+            missing, coming = _sweep_once(known, whose, underway, wait_s)
             answers_since = answers_since or time.monotonic()
-            if not missing:
-                return False
             if time.monotonic() - answers_since > LATE_S:
                 for name in missing:
                     underway.end(name)
+                missing = []
+            if not missing and not coming:
                 return False
-            words = f"what was asked for has not come yet: {', '.join(missing)}"
+            words = f"what was asked for has not come yet: {', '.join([*missing, *coming])}"
         except (EngineAway, EngineRefused) as error:
             words, answers_since = error.message, None
         if time.monotonic() + pause_s > limit:
             log.warning("containers may be left behind: %s", words)
             return bool(_asked(known, whose, underway))
         time.sleep(pause_s)
-        pause_s = min(LAST_PAUSE_S, 2 * pause_s)
+        pause_s = min(longest_s, 2 * pause_s)
 
 
-def _sweep_once(known: Settings, whose: Whose, underway: Underway, wait_s: float) -> list[str]:
-    """Remove what there is; return what may still come."""
+def _sweep_once(
+    known: Settings, whose: Whose, underway: Underway, wait_s: float
+) -> tuple[list[str], list[str]]:
+    """Remove what there is; return what may still come, and what is sure to.
+
+    An engine lists a container before it knows it by its id.
+    """
     # Before the look: what is answered after it was found by it.
     asked = _asked(known, whose, underway)
-    engine, found = Engine(known.engine, known.version, wait_s), set[str]()
+    engine = Engine(known.engine, known.version, wait_s)
+    found, coming = set[str](), list[str]()
     try:
         for one in engine.containers({"skep": known.installation}):
-            is_over = _is_own_and_left(one.labels, known, whose) or is_expired(one.labels)
-            if is_over and engine.remove(one.id):
+            if _is_own_and_left(one.labels, known, whose) or is_expired(one.labels):
                 found.update(one.names)
+                if not engine.remove(one.id):
+                    coming += one.names
     finally:
         engine.close()
-    for name in found.intersection(asked):
+    for name in found.intersection(asked).difference(coming):
         underway.end(name)
-    return [name for name in asked if name not in found]
+    return [name for name in asked if name not in found], coming
 
 
 def _asked(known: Settings, whose: Whose, underway: Underway) -> list[str]:

@@ -1,4 +1,4 @@
-"""The way to the worker: what it says one by one, what is said to it together if it may be."""
+"""What goes to the worker and comes from it: PACKs are taken apart, ends of a turn packed."""
 
 from __future__ import annotations
 

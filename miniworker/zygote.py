@@ -242,8 +242,10 @@ def _be_child(parent: int, order: jobs.Spawn, handed: Handed) -> None:
         _begin_child(parent, handed.mark.fd)
         logs.become("miniworker", miniworker=order.miniworker)
         status = loop.run(order, handed)
-        sys.stderr.flush()
+    except Exception:
+        log.exception("a miniworker could not begin")
     finally:
+        sys.stderr.flush()
         os._exit(status)
 
 

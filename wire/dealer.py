@@ -1,7 +1,7 @@
-"""The one socket of a process that has no loop: to one peer, and without pyzmq's conveniences.
+"""The one socket of a process without an asyncio loop: to one peer, and nothing around it.
 
-Their classes for sockets and contexts write, when one is made, to a quarter of a megabyte that
-a forked process would share otherwise (docs/decisions.md).
+Making one of pyzmq's own contexts and sockets writes to a quarter of a megabyte that a forked
+process would share otherwise (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from wire.sockets import configure, has_message, receive, send
 
 
 class Dealer:
-    """A DEALER and the context that it is alone in."""
+    """A DEALER and the context that it is alone in; nothing but ``close`` ends them."""
 
     def __init__(self, endpoint: str) -> None:
         self._context = zmq.backend.Context(1)
         self._socket = zmq.backend.Socket(self._context, zmq.DEALER)
-        configure(self._socket, zmq.DEALER)
-        self._socket.connect(endpoint)
+        try:
+            configure(self._socket, zmq.DEALER)
+            self._socket.connect(endpoint)
+        except BaseException:
+            self.close(0)
+            raise
         #: Readable when there may be a message; only ``has_message`` says whether there is.
         self.fd = int(self._socket.get(zmq.FD))
 

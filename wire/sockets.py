@@ -55,21 +55,21 @@ OnMessage = Callable[[list[bytes]], None]
 
 
 def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
-    """Return a socket with the settings that all of skep's have.
-
-    No socket sets a routing id: a second peer of a fixed one would stay deaf for ever.
-    What is sent is bounded by credits, windows and questions of which one is under way
-    (docs/reliability.md), so its queue need not be; a limit there would make one peer that does
-    not read hold up all others. What comes of one peer, whoever it is, is read no faster than
-    it is taken: behind so many messages its connection waits, and nothing is lost.
-    """
+    """Return a socket with the settings that all of skep's have."""
     socket = context.socket(kind)
     configure(socket, kind)
     return socket
 
 
 def configure(socket: zmq.backend.Socket, kind: int) -> None:
-    """Give a socket these settings."""
+    """Set what all sockets of skep have set.
+
+    None sets a routing id: a second peer of a fixed one would stay deaf for ever.
+    What is sent is bounded by credits, windows and questions of which one is under way
+    (docs/reliability.md), so its queue need not be; a limit there would make one peer that does
+    not read hold up all others. What comes of one peer, whoever it is, is read no faster than
+    it is taken: behind so many messages its connection waits, and nothing is lost.
+    """
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.SNDHWM, 0)
     socket.set(zmq.RCVHWM, MAX_UNREAD)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import pytest
 import zmq
 
-from api import recorder
 from api.outbox import Outbox
-from api.recorder import Recorder
+from api.recorder import LAZY_S, Recorder, pause_s
 from api.store import Store
 from tests.api.model import live
 from tests.conftest import soon
@@ -46,23 +44,31 @@ class Node:
 
 
 @asynccontextmanager
-async def recording(durable: list[int]) -> AsyncIterator[tuple[Node, Recorder]]:
+async def recording(
+    durable: list[int],
+    pause: Callable[[float], float] = pause_s,
+    lazy_s: float = LAZY_S,
+) -> AsyncIterator[tuple[Node, Recorder]]:
     """Run a recorder; ``durable`` gets the numbers of what is stored."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     node = Node(context)
     store = Store(context, node.endpoint)
     made = Recorder(
         store,
-        Outbox(max_records=1000, max_bytes=1 << 20),
+        Outbox(max_records=10_000, max_bytes=1 << 30),
         api="a",
         epoch=1,
         on_durable=lambda num, _: durable.append(num),
+        pause_s=pause,
+        lazy_s=lazy_s,
     )
     running = asyncio.create_task(made.run())
     try:
         yield node, made
     finally:
         running.cancel()
+        (end,) = await asyncio.gather(running, return_exceptions=True)
+        assert isinstance(end, asyncio.CancelledError), end
         made.close()
         store.close()
         node.close()
@@ -91,15 +97,14 @@ async def test_who_waits_alone_is_written_at_once_and_a_crowd_together() -> None
         await soon(lambda: durable == [1, 2, 3, 4, 5, 6])
 
 
-async def test_the_next_of_many_collects_until_half_as_many_are_there(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # By the clock alone it would never end.
-    monkeypatch.setattr(recorder, "COLLECT_S", 3600.0)
-    now = iter(range(0, 1_000_000, 5000))
-    monkeypatch.setattr(recorder, "boot_time", lambda: float(next(now)))
+def for_ever(_: float) -> float:
+    """By the clock alone no pause would ever end."""
+    return 3600.0
+
+
+async def test_the_next_of_many_collects_until_half_as_many_are_there() -> None:
     durable: list[int] = []
-    async with recording(durable) as (node, made):
+    async with recording(durable, for_ever) as (node, made):
         put(made, 1, 10)
         await soon(lambda: node.batches)
         node.answer()
@@ -114,11 +119,38 @@ async def test_the_next_of_many_collects_until_half_as_many_are_there(
         assert len(node.batches[1].records) == 8
 
 
-async def test_a_collecting_one_does_not_hold_up_the_end() -> None:
-    async with recording([]) as (node, made):
+async def test_who_is_the_only_one_that_waits_ends_the_pause() -> None:
+    durable: list[int] = []
+    async with recording(durable, for_ever, lazy_s=3600.0) as (node, made):
+        put(made, 1, 200, urgent=False)
+        await soon(lambda: node.batches)
+        node.answer()
+        await soon(lambda: len(durable) == 200)
+        put(made, 201, 1)
+        await soon(lambda: len(node.batches) == 2)
+
+
+async def test_what_one_batch_could_not_take_goes_with_the_next_at_once() -> None:
+    durable: list[int] = []
+    async with recording(durable, for_ever, lazy_s=3600.0) as (node, made):
+        # Its clock would be that of what is left, too.
+        put(made, 1, 1, urgent=False)
+        put(made, 2, 1200)
+        await soon(lambda: node.batches)
+        first = len(node.batches[0].records)
+        assert first < 1201
+        node.answer()
+        await soon(lambda: len(node.batches) == 2)
+        assert len(node.batches[1].records) == 1201 - first
+
+
+async def test_a_pause_ends_when_all_is_to_be_stored() -> None:
+    durable: list[int] = []
+    async with recording(durable, for_ever) as (node, made):
         put(made, 1, 10)
         await soon(lambda: node.batches)
         node.answer()
+        await soon(lambda: len(durable) == 10)
         put(made, 11, 1)
         flushed = asyncio.create_task(made.flushed(20))
         await soon(lambda: len(node.batches) == 2)

@@ -33,7 +33,7 @@ async def test_an_answer_waits_only_while_the_outbox_is_half_full() -> None:
     assert told == [7, 8]
     held.ended(9)
     assert told == [7, 8, 9]
-    assert held.count == 2
+    assert held.held_count == 2
 
 
 async def test_where_there_is_room_nobody_waits() -> None:

@@ -6,15 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from miniworker import sweeping
 from miniworker.engine import Engine
 from miniworker.loop import LEFT_BEHIND
 from miniworker.processes import descendants
@@ -398,26 +398,22 @@ def test_what_is_made_after_the_look_for_it_is_found_by_another(
 
 
 def test_what_an_engine_lists_before_it_can_remove_it_is_removed(
-    found: dict[str, Any], plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    found: dict[str, Any], plain: str, tmp_path: Path
 ) -> None:
     # That is so for some milliseconds: looks have to come often to meet it.
-    monkeypatch.setattr(sweeping, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(sweeping, "LAST_PAUSE_S", 0.001)
+    often = (0.001, 0.001)
     settings = found["settings"] | engine.identity() | {"folder": str(tmp_path)}
     labels = {"skep": settings["installation"], "skep.node": settings["node"]}
-    asks, underway = Engine(), Underway(tmp_path)
-    for number in range(12):
-        name = f"{settings['node']}-{number}"
-        # As if whoever asks were killed before the answer.
-        underway.begin(name, labels)
-        asked = threading.Thread(
-            target=asks.create, args=[name, {"Image": plain, "Labels": labels}]
-        )
-        asked.start()
-        assert not sweep(settings, Whose(), patience_s=60)
-        asked.join()
-        assert engine.containers(settings["installation"]) == []
-    asks.close()
+    underway = Underway(tmp_path)
+    with closing(Engine()) as asks, ThreadPoolExecutor(1) as thread:
+        for number in range(12):
+            name = f"{settings['node']}-{number}"
+            # As if whoever asks were killed before the answer.
+            underway.begin(name, labels)
+            asked = thread.submit(asks.create, name, {"Image": plain, "Labels": labels})
+            assert not sweep(settings, Whose(), patience_s=60, pauses_s=often)
+            asked.result()
+            assert engine.containers(settings["installation"]) == []
 
 
 def ended(found: dict[str, Any], plain: str, proxy: EngineProxy, looks: int) -> Rig:
