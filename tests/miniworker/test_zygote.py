@@ -99,8 +99,8 @@ def test_a_heartbeat_while_a_call_runs(fake: Rig) -> None:
 )
 def test_a_lost_or_hostile_sandbox(fake: Rig, rule: str, status: Status, code: str) -> None:
     mini = ready(fake)
-    mini.job(1, b'{"%s": true}' % rule.encode())
-    mini.job(2)
+    # Together: what comes after the end of the sandbox is not read any more.
+    mini.pack_of_jobs(b'{"%s": true}' % rule.encode(), b"{}")
     outcome = mini.done()[0]
     assert outcome.reason is not None
     assert (outcome.status, outcome.reason.code) == (status, code)
