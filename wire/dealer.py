@@ -24,11 +24,11 @@ class Dealer:
         try:
             configure(self._socket, zmq.DEALER)
             self._socket.connect(endpoint)
+            #: Readable when there may be a message; only ``has_message`` says whether there is.
+            self.fd = int(self._socket.get(zmq.FD))
         except BaseException:
             self.close(0)
             raise
-        #: Readable when there may be a message; only ``has_message`` says whether there is.
-        self.fd = int(self._socket.get(zmq.FD))
 
     def __repr__(self) -> str:
         return f"<Dealer {self.fd}>"

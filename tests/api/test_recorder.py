@@ -102,13 +102,20 @@ def for_ever(_: float) -> float:
     return 3600.0
 
 
+async def begin_a_pause(
+    node: Node, made: Recorder, durable: list[int], count: int = 10, *, urgent: bool = True
+) -> None:
+    """Have so many calls stored, from number 1 on: what follows is collected."""
+    put(made, 1, count, urgent=urgent)
+    await soon(lambda: node.batches)
+    node.answer()
+    await soon(lambda: len(durable) == count)
+
+
 async def test_the_next_of_many_collects_until_half_as_many_are_there() -> None:
     durable: list[int] = []
     async with recording(durable, for_ever) as (node, made):
-        put(made, 1, 10)
-        await soon(lambda: node.batches)
-        node.answer()
-        await soon(lambda: len(durable) == 10)
+        await begin_a_pause(node, made, durable)
         put(made, 11, 4)
         # Nobody waits for these: they are no reason to go, and go along.
         put(made, 15, 3, urgent=False)
@@ -122,10 +129,7 @@ async def test_the_next_of_many_collects_until_half_as_many_are_there() -> None:
 async def test_who_is_the_only_one_that_waits_ends_the_pause() -> None:
     durable: list[int] = []
     async with recording(durable, for_ever, lazy_s=3600.0) as (node, made):
-        put(made, 1, 200, urgent=False)
-        await soon(lambda: node.batches)
-        node.answer()
-        await soon(lambda: len(durable) == 200)
+        await begin_a_pause(node, made, durable, count=200, urgent=False)
         put(made, 201, 1)
         await soon(lambda: len(node.batches) == 2)
 
@@ -147,10 +151,7 @@ async def test_what_one_batch_could_not_take_goes_with_the_next_at_once() -> Non
 async def test_a_pause_ends_when_all_is_to_be_stored() -> None:
     durable: list[int] = []
     async with recording(durable, for_ever) as (node, made):
-        put(made, 1, 10)
-        await soon(lambda: node.batches)
-        node.answer()
-        await soon(lambda: len(durable) == 10)
+        await begin_a_pause(node, made, durable)
         put(made, 11, 1)
         flushed = asyncio.create_task(made.flushed(20))
         await soon(lambda: len(node.batches) == 2)
