@@ -18,6 +18,7 @@ from typing import Final
 from miniworker import agent, answers, complaints, image_options
 from miniworker.asked import REFUSED, Asked
 from miniworker.cgroups import Kills
+from miniworker.echo import Echo
 from miniworker.engine import EngineAway, EngineRefused
 from miniworker.exchange import Exchange
 from miniworker.image_containers import ImageContainers
@@ -34,8 +35,11 @@ START_S: Final = 45.0
 LOOK_S: Final = 0.02
 #: How long is waited for the end of a container whose connections break.
 END_S: Final = 0.25
-#: What is printed goes by the engine, and comes a little later than the answer.
+#: What is printed goes by the engine, and comes a little later than the answer: the echo tells
+#: when, or this is waited where there is none.
 LOGS_S: Final = 0.005
+#: An echo that has not come by then will not.
+ECHO_S: Final = 1.0
 
 Said = list[tuple[agent.FromAgent, bytes]]
 
@@ -62,6 +66,8 @@ class ServedCalls:
         self._output: socket.socket | None = None
         self._kills: Kills | None = None
         self._reach: Reach | None = None
+        self._echo: Echo | None = None
+        self._is_echoing = False
         self._pieces = Pieces()
         #: What was printed while no call ran: the next one's.
         self._between = self._streams()
@@ -156,8 +162,11 @@ class ServedCalls:
         self._kills = self._containers.kills(self._id)
 
     def _enter(self) -> None:
+        pid = self._engine.state(self._id).pid
+        # Before it is known whose that process is: if not the container's, both go.
+        self._echo = Echo(pid)
         try:
-            self._reach = Reach(self._engine.state(self._id).pid, self._id)
+            self._reach = Reach(pid, self._id)
         except NoSandbox:
             # One that has ended already has no network either.
             if self._has_ended():
@@ -239,9 +248,11 @@ class ServedCalls:
             ProtocolError: the engine sends what is no output.
         """
         now = time.monotonic()
-        due = [one for one in self._ended if self._is_over or one.due <= now]
+        due = [one for one in self._ended if self._may_be_told(one, now)]
         if due:
             self._listen()
+            if self._echo is not None:
+                self._heed(self._echo)
         elif self._is_over:
             raise EOFError("the container has ended")
         self._ended = [one for one in self._ended if one not in due]
@@ -251,7 +262,7 @@ class ServedCalls:
         """End and remove the container; return whether it was killed for its memory."""
         for asked in self._asked.values():
             asked.close()
-        for held in (self._output, self._reach, self._kills):
+        for held in (self._output, self._reach, self._echo, self._kills):
             if held is not None:
                 held.close()
         if self._id:
@@ -294,10 +305,28 @@ class ServedCalls:
         asked.close()
         if how is not None:
             asked.ended(*how)
-        # What several print is not told apart, so nobody waits for it.
-        is_own = self._function.concurrency == 1
-        asked.due = time.monotonic() + (LOGS_S if is_own else 0.0)
+        asked.due = time.monotonic() + self._patience()
         self._ended.append(asked)
+
+    def _patience(self) -> float:
+        """Return how long is waited at most for what a call has printed."""
+        if self._function.concurrency > 1 or self._output is None or self._echo is None:
+            # What several print is not told apart, so nobody waits for it.
+            return 0.0
+        self._is_echoing = self._echo.call()
+        return ECHO_S if self._is_echoing else LOGS_S
+
+    def _may_be_told(self, asked: Asked, now: float) -> bool:
+        if self._is_over or self._echo is None or asked.due <= now:
+            return True
+        return self._is_echoing and not self._echo.is_awaited
+
+    def _heed(self, echo: Echo) -> None:
+        """Rely no more on an echo that did not come in time."""
+        if self._is_echoing and echo.is_awaited:
+            log.warning("the container %s does not echo", self._id[:12])
+            echo.give_up()
+            self._is_echoing = False
 
     # --- the container -----------------------------------------------------------------
 
@@ -318,6 +347,8 @@ class ServedCalls:
                 self._has_ended()
                 return
             out, err = self._pieces.take(data)
+            if self._echo is not None:
+                out, err = self._echo.take(out, err)
             hearing = [one.streams for one in (*self._asked.values(), *self._ended)]
             for streams in hearing or [self._between]:
                 streams.hear(out, err)

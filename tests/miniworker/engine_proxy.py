@@ -154,6 +154,10 @@ class EngineProxy:
                         target.recv(1, socket.MSG_PEEK)
                     break
                 target.sendall(data)
+            else:
+                # Who says no more may still listen.
+                target.shutdown(socket.SHUT_WR)
+                return
         except OSError:
             pass
         for one in (source, target):

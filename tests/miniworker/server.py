@@ -46,11 +46,21 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(b"x" * said["size"])
 
     def do_print(self, said: Any) -> None:
-        """Print, and give that time to arrive."""
+        """Print, and answer at once."""
         print(said["out"], flush=True)
         print(said["err"], file=sys.stderr, flush=True)
-        time.sleep(0.3)
         self.answer(b"printed\n")
+
+    def do_steal(self, _: Any) -> None:
+        """Read what it prints itself, from now on."""
+        pipe = os.open("/proc/self/fd/1", os.O_RDONLY)
+
+        def steal() -> None:
+            while os.read(pipe, 99):
+                pass
+
+        threading.Thread(target=steal).start()
+        self.answer(b"stolen")
 
     def do_meet(self, _: Any) -> None:
         """Answer when three ask at the same time."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from miniworker.sandbox import NoSandbox, Plan
 from miniworker.served import ServedCalls
 from tests import engine
 from tests.conftest import eventually
+from tests.miniworker.engine_proxy import EngineProxy
 from tests.miniworker.rig import ROOT, Mini, Rig, image_spec, probe, spec
 from wire import jobs
 from wire.messages import Outcome
@@ -138,6 +140,32 @@ def test_what_is_printed_is_the_logs(rig: Rig, server: str) -> None:
     assert len(stdout) == 128 << 10
     assert outcome.omitted == 200_001 - (128 << 10)
     assert ask(mini, do="text", text="silent")[2:] == ("", "")
+
+
+def test_each_call_has_what_it_printed_however_late_the_engine_brings_it(
+    rig: Rig, server: str, proxy: EngineProxy
+) -> None:
+    with rig.reaching(proxy.address):
+        mini = serve(rig, server)
+    for n in range(5):
+        proxy.hold()
+        mini.job(n + 1, json.dumps({"do": "print", "out": f"{n}", "err": f"-{n}"}).encode())
+        # Long after the answer, which does not come by the engine.
+        released = threading.Timer(0.1, proxy.release)
+        released.start()
+        _, _, stdout, stderr = mini.done()
+        released.join()
+        assert (stdout.removeprefix("serving\n"), stderr) == (f"{n}\n", f"-{n}\n")
+
+
+def test_where_nothing_echoes_a_call_still_ends(rig: Rig, server: str) -> None:
+    # Whoever reads the pipe in there takes the words away, and loses nothing but logs.
+    mini = serve(rig, server)
+    ask(mini, do="steal")
+    for _ in range(3):
+        assert ask(mini, do="text", text="well")[1] == b"well"
+    mini.stop()
+    assert not containers(rig, mini)
 
 
 def test_several_calls_run_at_once_and_one_is_broken_off_alone(rig: Rig, server: str) -> None:
