@@ -50,7 +50,7 @@ class Content:
         except OSError as error:
             what = f"the store's file {path} cannot be read: {error}"
             raise StoreUnavailable(what, hint=hint) from error
-        if rows.digest(data) != digest:
+        if not rows.is_same(data, digest):
             what = f"the store's file {path} is damaged at byte {offset}"
             raise StoreUnavailable(what, hint=hint)
         return data

@@ -21,6 +21,9 @@ from wire.models import Call, CallRecord, Logs
 #: Pieces up to this many bytes stay in the document.
 INLINE_BYTES: Final = 1024
 
+#: Digests of this length are BLAKE2b's, as stores once had them.
+_BLAKE_CHARS: Final = 32
+
 #: pack, offset, length, digest
 Ref = tuple[str, int, int, str]
 Doc = dict[str, Any]
@@ -63,8 +66,18 @@ class Pack:
 
 
 def digest(data: Piece) -> str:
-    """Return what tells a piece from every other (and from a damaged one)."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    """Return what tells a piece from every other (and from a damaged one).
+
+    SHA-256, for which processors have instructions: of a large call it is the most work.
+    """
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_same(data: Piece, told: str) -> bool:
+    """Return whether a piece is the one with this digest, also that of an older store."""
+    if len(told) == _BLAKE_CHARS:
+        return hashlib.blake2b(data, digest_size=_BLAKE_CHARS // 2).hexdigest() == told
+    return digest(data) == told
 
 
 def to_doc(entry: Entry, before: Doc | None, pack: Packing) -> Doc:
@@ -112,7 +125,7 @@ def _pieces(record: CallRecord) -> dict[str, Piece]:
 
 def _placed(data: Piece, known: Ref | None, pack: Packing) -> Ref:
     """Return where a piece is: where it was before, if it is the same."""
-    if known is not None and known[2] == len(data) and known[3] == digest(data):
+    if known is not None and known[2] == len(data) and is_same(data, known[3]):
         return known
     return pack.put(data)
 

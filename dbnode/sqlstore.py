@@ -170,7 +170,7 @@ class SqlStore:
 
     def _fetch(self, number: int, pieces: dict[str, bytes], ref: Ref) -> bytes:
         data = pieces.get(ref[3])
-        if data is None or rows.digest(data) != ref[3]:
+        if data is None or not rows.is_same(data, ref[3]):
             raise StoreUnavailable(
                 f"a piece of call {number} is damaged in the store {self._database.where}",
                 hint="put back a backup of the database",

@@ -7,6 +7,8 @@ Every command may be sent again: repeating one changes nothing more.
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -238,6 +240,7 @@ REQUESTS: Final[dict[str, tuple[type[Model], type[Model]]]] = {
     "listCalls": (ListCalls, CallsListed),
     "unfinishedCalls": (UnfinishedCalls, CallsUnfinished),
 }
+Protocol = Annotated[int, Meta(ge=0, le=255)]
 _TYPE_OF: Final = {content: name for name, (content, _) in REQUESTS.items()}
 
 
@@ -247,7 +250,21 @@ class _Request(Model, frozen=True, kw_only=True):
     msg_type: str
     content: msgspec.Raw = msgspec.Raw(b"{}")
     #: None from who asks by hand.
-    protocol: Annotated[int, Meta(ge=0, le=255)] | None = None
+    protocol: Protocol | None = None
+
+
+def _whole(name: str, content: type[Model]) -> Any:
+    """Return the class of a request with its content: read in one go, a large one once."""
+    return msgspec.defstruct(
+        f"{content.__name__}Request",
+        [("content", content), ("protocol", Protocol | None, None)],
+        bases=(Model,), kw_only=True, frozen=True, tag_field="msgType", tag=name,
+    )  # fmt: skip
+
+
+_WHOLE: Final = msgspec.json.Decoder(
+    functools.reduce(operator.or_, (_whole(name, kinds[0]) for name, kinds in REQUESTS.items()))
+)
 
 
 class _Reply(Model, frozen=True, kw_only=True):
@@ -276,20 +293,43 @@ def decode_request(frame: bytes) -> Model:
         WrongVersion: it is one of another protocol version.
     """
     try:
-        request = msgspec.json.decode(as_json(frame), type=_Request)
-        if request.protocol is not None and request.protocol != releases.PROTOCOL:
-            raise releases.refusal("an api", request.protocol, "its DB node")
-        kinds = REQUESTS.get(request.msg_type)
-        if kinds is None:
-            raise errors.BadRequest(
-                f"unknown msgType {request.msg_type[:80]!r}",
-                hint="docs/protocol.md lists them: " + ", ".join(REQUESTS),
-            )
-        content: Model = msgspec.json.decode(request.content, type=kinds[0])
+        data = as_json(frame)
+        try:
+            content: Model = _current(_WHOLE.decode(data))
+        except ValueError:
+            # Why not is known by steps; so is a request by hand.
+            content = _by_steps(data)
     except (ValueError, RecursionError) as error:
         raise errors.BadRequest(f"not a request: {error}") from error
     if isinstance(content, WriteCalls):
         content = replace(content, records=tuple(map(_kept_params, content.records)))
+    return content
+
+
+def _current(request: Any) -> Any:
+    """Return the content of a request, unless it is one of another protocol version."""
+    if request.protocol is not None and request.protocol != releases.PROTOCOL:
+        raise releases.refusal("an api", request.protocol, "its DB node")
+    return request.content
+
+
+def _by_steps(data: bytes) -> Model:
+    """Return the content of a request that may lack some, or say what is wrong with it.
+
+    Raises:
+        BadRequest: an unknown msgType.
+        WrongVersion: it is one of another protocol version.
+        ValueError: it is no request.
+    """
+    request = msgspec.json.decode(data, type=_Request)
+    raw = _current(request)
+    kinds = REQUESTS.get(request.msg_type)
+    if kinds is None:
+        raise errors.BadRequest(
+            f"unknown msgType {request.msg_type[:80]!r}",
+            hint="docs/protocol.md lists them: " + ", ".join(REQUESTS),
+        )
+    content: Model = msgspec.json.decode(raw, type=kinds[0])
     return content
 
 

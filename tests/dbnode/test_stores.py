@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +14,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
+from dbnode import rows
 from dbnode.desk import Desk
 from dbnode.memory import MemoryStore
 from dbnode.retention import Retention
@@ -332,6 +335,37 @@ def test_a_damaged_piece_fails_its_readers_alone() -> None:
     assert isinstance(bad, errors.StoreUnavailable)
     assert "damaged" in bad.message
     assert isinstance(good, records.CallGot)
+
+
+def _older(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["tinydb", "sqlite"])
+def test_pieces_of_an_older_store_are_read_and_known_again(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    disk = ForgetfulDisk()
+
+    def write(revision: int) -> CallRecord:
+        """Open the store, write, and read the call."""
+        is_tiny = kind == "tinydb"
+        store = TinyStore(disk) if is_tiny else SqlStore(sqlite_database(tmp_path / "calls"))
+        with closing(store):
+            new = record(1, revision, result="x" * 2000)
+            write = records.WriteCalls(api="api", epoch=1, records=(new,))
+            _, got = Desk(store, "test").answer([write, records.GetCall(call_num=1)])
+        assert isinstance(got, records.CallGot)
+        return got.record
+
+    with monkeypatch.context() as then:
+        then.setattr(rows, "digest", _older)
+        write(1)
+    packs = disk.list("calls/content/0000000001") if kind == "tinydb" else ()
+    again = write(2)
+    assert (again.rev, again.call.result) == (2, "x" * 2000)
+    # It is where it was: nothing is written twice.
+    assert not packs or disk.list("calls/content/0000000001") == packs
 
 
 def test_a_lost_ledger_gives_no_number_twice() -> None:

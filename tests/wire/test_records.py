@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -52,6 +54,21 @@ def test_the_same_in_messagepack() -> None:
     assert isinstance(again, records.WriteCalls)
     params = again.records[0].call.params
     assert msgspec.json.decode(params) == {"roll": "4d6"}
+
+
+@pytest.mark.parametrize("name", records.REQUESTS)
+def test_a_request_of_another_version_is_that_whatever_else_it_says(name: str) -> None:
+    for content in (b"{}", b'{"callNum":0}', b"7"):
+        frame = b'{"msgType":"%s","content":%s,"protocol":99}' % (name.encode(), content)
+        with pytest.raises(errors.WrongVersion, match="99"):
+            records.decode_request(frame)
+
+
+def test_the_order_of_a_request_s_fields_says_nothing() -> None:
+    plain = msgspec.json.decode(records.encode_request(WRITE))
+    for names in itertools.permutations(plain):
+        frame = msgspec.json.encode({name: plain[name] for name in names})
+        assert records.decode_request(frame) == WRITE
 
 
 def test_answers_are_alike() -> None:
