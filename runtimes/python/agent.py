@@ -21,6 +21,7 @@ When a call has been killed, or its process died, nothing of it is left but the 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import contextlib
 import ctypes
@@ -476,7 +477,7 @@ class Sandbox:
         """Turn a fork into a process of the function: nothing else of the agent stays open."""
         os.setsid()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _default(signal.SIGCHLD)
         low = 3
         for fd in sorted(kept):
             os.closerange(low, fd)
@@ -1515,6 +1516,7 @@ class Script:
         self._argv = rest
         self._command = argv
         self._streams: tuple[Any, Any, Any] | None = None
+        self._agents: tuple[Any, Any, Any] | None = None
         self._start: Start | None = None
         #: The modules that are this file's, and no script's.
         self._own: frozenset[str] = frozenset()
@@ -1528,6 +1530,8 @@ class Script:
                 importlib.import_module(name)
         with _streams_of_a_call():
             self._streams = self._open()
+        # A fork does not have to take apart what it does not use.
+        self._agents = sys.stdin, sys.stdout, sys.stderr
         self._own = frozenset(sys.modules) - {"__main__"}
         if start.refused is None:
             self._start = start
@@ -1736,14 +1740,28 @@ def _flush(file: Any) -> None:
 
 def _is_known_to_end(own: frozenset[str]) -> bool:
     """Return whether no library came that the interpreter's own end may mean something to."""
-    files = (
-        getattr(module, "__file__", None) or ""
-        for name, module in list(sys.modules.items())
-        if name not in own
-    )
+    modules = [sys.modules.get(name) for name in _modules_of_a_script(own)]
+    files = (getattr(module, "__file__", None) or "" for module in modules)
     return all(
         not file.endswith(LIBRARIES) or os.path.dirname(file) == OWN_LIBRARIES for file in files
     )
+
+
+def _modules_of_a_script(own: frozenset[str]) -> list[str]:
+    """Return the names of the modules that are a script's, in the order in which they came.
+
+    They stand behind those there were. Only these are looked at, for to look at a name is to
+    count it, and to copy the page that it is in.
+    """
+    came = []
+    for name in reversed(sys.modules):
+        if name in own:
+            break
+        came.append(name)
+    if "__main__" in came or len(sys.modules) != len(own) + 1 + len(came):
+        # Some of those there were are gone, or came anew.
+        return [name for name in sys.modules if name not in own]
+    return ["__main__", *reversed(came)]
 
 
 def _destroy_modules(own: frozenset[str]) -> None:
@@ -1752,7 +1770,7 @@ def _destroy_modules(own: frozenset[str]) -> None:
     # While all of it is held: what holds others comes before them then, as a file that was not
     # closed before its descriptor.
     gc.collect()
-    names = [name for name in sys.modules if name not in own]
+    names = _modules_of_a_script(own)
     left = [weakref.ref(sys.modules.pop(name)) for name in names]
     gc.collect()
     for found in reversed(left):
@@ -2083,6 +2101,15 @@ def _keep_freed_memory() -> None:
     with contextlib.suppress(AttributeError):
         LIBC.mallopt(MMAP_THRESHOLD, KEPT_BYTES)
         LIBC.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def _default(number: int) -> None:
+    """Let a signal do what it does by itself.
+
+    By ``signal.signal`` it would be more than a tenth of what a fork does: that looks for a
+    name of what was done before, and for words to say that there is none.
+    """
+    _signal.signal(number, _signal.SIG_DFL)
 
 
 def _prctl(option: int, value: int) -> None:

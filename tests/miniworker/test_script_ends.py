@@ -29,6 +29,22 @@ f = open(1, "w", closefd=False)
 f.write("left open")
 """,
     "module": "import beside\nprint('in between')\n",
+    "module-renewed": """
+import sys, json
+del sys.modules["json"]
+import beside, json
+print("in between")
+""",
+    "module-removed": """
+import sys, re, beside
+del sys.modules["re"]
+print("in between")
+""",
+    "main-removed": "import sys, beside\ndel sys.modules['__main__']\n",
+    "signals": """
+import signal
+print([one.name for one in signal.Signals if signal.getsignal(one) is not signal.SIG_DFL])
+""",
     "finalizers": """
 import atexit, weakref
 class Told:
