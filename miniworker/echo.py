@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import stat
+from pathlib import Path
 from typing import Final
 
 STREAMS: Final = ("1", "2")
 #: It cannot be guessed, so nothing that is printed is taken for it.
-WORD_BYTES: Final = 16
+WORD_BYTES: Final = 32
 
 
 class Echo:
@@ -24,47 +24,67 @@ class Echo:
 
     def __init__(self, pid: int) -> None:
         """Hold the streams of a process; one that has ended, or is not seen, has none."""
-        self._word = secrets.token_bytes(WORD_BYTES)
+        self._word = secrets.token_hex(WORD_BYTES // 2).encode()
         self._folder: int | None = None
+        #: What whoever started the process reads: nothing else is written to.
+        self._pipes: frozenset[str] = frozenset()
         #: What may be the beginning of the word, of stdout and of stderr.
         self._held = [b"", b""]
         self._to_write: list[str] = []
-        self._awaited = 0
+        #: How many are written and have not come back.
+        self._away = 0
+        self._is_given_up = False
         with contextlib.suppress(OSError):
+            self._pipes = _pipes(_parent(pid))
             # The folder stays this process's, whoever gets its number later.
             self._folder = os.open(f"/proc/{pid}/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __repr__(self) -> str:
-        return f"<Echo: {self._awaited} to come>"
+        return f"<Echo: {self._to_come} to come>"
 
     @property
     def is_awaited(self) -> bool:
-        """Return whether a word that was written has not come back."""
-        return self._awaited > 0
+        """Return whether a word is to come back."""
+        return self._to_come > 0 and not self._is_given_up
+
+    @property
+    def _to_come(self) -> int:
+        return self._away + len(self._to_write)
 
     def call(self) -> bool:
-        """Write the word behind what was printed so far; return whether it will come back.
+        """Write the word behind what was printed so far; return whether it comes back of both.
 
-        A stream that is no pipe is left alone: the first process prints elsewhere.
+        A stream that goes elsewhere than to the engine is left alone.
         """
-        if self._folder is not None:
-            self._to_write += STREAMS
-            self._awaited += len(STREAMS)
-            self._write()
-        return self.is_awaited
+        if self._folder is None:
+            return False
+        before = self._to_come
+        self._to_write += STREAMS
+        self._write()
+        return self._to_come - before == len(STREAMS)
 
     def take(self, out: bytes, err: bytes) -> tuple[bytes, bytes]:
         """Return what was printed to both without the word, and note how often it came."""
-        heard = self._without(0, out), self._without(1, err)
+        out, err = self._without(0, out), self._without(1, err)
         # What was full has been read.
         self._write()
-        return heard
+        if not self._to_come:
+            # Both words may have come by one stream, and the other looks like more of them.
+            held, self._held = self._held, [b"", b""]
+            out, err = out + held[0], err + held[1]
+        return out, err
 
-    def give_up(self) -> None:
-        """Wait for no word any more, and write none: this way it does not come back."""
-        self._awaited = 0
+    def give_up(self) -> tuple[bytes, bytes]:
+        """Write no word and wait for none any more; return what was kept back of both streams.
+
+        One that still comes is taken out all the same.
+        """
+        out, err = self._held
+        self._held = [b"", b""]
+        self._is_given_up = True
         self._to_write.clear()
         self.close()
+        return out, err
 
     def close(self) -> None:
         """Let the streams go."""
@@ -76,13 +96,13 @@ class Echo:
         left = []
         for stream in self._to_write:
             try:
-                self._awaited -= not self._has_written(stream)
+                self._away += self._has_written(stream)
             except BlockingIOError:
                 left.append(stream)
         self._to_write = left
 
     def _has_written(self, stream: str) -> bool:
-        """Return whether it went; it never will where nobody reads, or it is no pipe.
+        """Return whether it went; it never will where nobody reads, or somebody else does.
 
         Raises:
             BlockingIOError: the pipe is full.
@@ -90,11 +110,15 @@ class Echo:
         # Open for this moment only: the end of a pipe is the end of those that print.
         how = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
+            if os.readlink(stream, dir_fd=self._folder) not in self._pipes:
+                return False
             fd = os.open(stream, how, dir_fd=self._folder)
         except OSError:
             return False
         try:
-            return stat.S_ISFIFO(os.fstat(fd).st_mode) and os.write(fd, self._word) > 0
+            # Once more: what was looked at may have been another.
+            is_it = str(Path(f"/proc/self/fd/{fd}").readlink()) in self._pipes
+            return is_it and os.write(fd, self._word) > 0
         except BlockingIOError:
             raise
         except OSError:
@@ -103,12 +127,12 @@ class Echo:
             os.close(fd)
 
     def _without(self, stream: int, data: bytes) -> bytes:
-        if not self.is_awaited and not self._held[stream]:
+        if not self._away and not self._held[stream]:
             return data
         parts = (self._held[stream] + data).split(self._word)
-        self._awaited = max(0, self._awaited - (len(parts) - 1))
+        self._away = max(0, self._away - (len(parts) - 1))
         said = b"".join(parts)
-        begun = self._begun(parts[-1]) if self.is_awaited else 0
+        begun = self._begun(parts[-1]) if self._away else 0
         self._held[stream] = said[len(said) - begun :]
         return said[: len(said) - begun]
 
@@ -116,3 +140,16 @@ class Echo:
         """Return how many bytes of the word stand at the end."""
         sizes = range(min(len(end), WORD_BYTES - 1), 0, -1)
         return next((n for n in sizes if end.endswith(self._word[:n])), 0)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _pipes(pid: int) -> frozenset[str]:
+    """Return the pipes that a process has, by their names in ``/proc``."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(str(entry.readlink()))
+    return frozenset(name for name in found if name.startswith("pipe:["))

@@ -38,8 +38,10 @@ END_S: Final = 0.25
 #: What is printed goes by the engine, and comes a little later than the answer: the echo tells
 #: when, or this is waited where there is none.
 LOGS_S: Final = 0.005
-#: An echo that has not come by then will not.
-ECHO_S: Final = 1.0
+#: So long an echo is waited for: less than what a killed call has to end.
+ECHO_S: Final = 0.5
+#: After so many that did not come, one after another, none is waited for any more.
+MISSED_MOST: Final = 3
 
 Said = list[tuple[agent.FromAgent, bytes]]
 
@@ -68,6 +70,7 @@ class ServedCalls:
         self._reach: Reach | None = None
         self._echo: Echo | None = None
         self._is_echoing = False
+        self._missed = 0
         self._pieces = Pieces()
         #: What was printed while no call ran: the next one's.
         self._between = self._streams()
@@ -322,11 +325,13 @@ class ServedCalls:
         return self._is_echoing and not self._echo.is_awaited
 
     def _heed(self, echo: Echo) -> None:
-        """Rely no more on an echo that did not come in time."""
-        if self._is_echoing and echo.is_awaited:
+        """Rely no more on an echo that did not come in time, and not the next times either."""
+        if not self._is_echoing:
+            return
+        self._missed = self._missed + 1 if echo.is_awaited else 0
+        if self._missed == MISSED_MOST:
             log.warning("the container %s does not echo", self._id[:12])
-            echo.give_up()
-            self._is_echoing = False
+            self._hear(*echo.give_up())
 
     # --- the container -----------------------------------------------------------------
 
@@ -340,6 +345,8 @@ class ServedCalls:
             except ConnectionError:
                 data = b""
             if not data:
+                if self._echo is not None:
+                    self._hear(*self._echo.give_up())
                 self._epoll.unregister(self._output.fileno())
                 self._output.close()
                 self._output = None
@@ -349,9 +356,12 @@ class ServedCalls:
             out, err = self._pieces.take(data)
             if self._echo is not None:
                 out, err = self._echo.take(out, err)
-            hearing = [one.streams for one in (*self._asked.values(), *self._ended)]
-            for streams in hearing or [self._between]:
-                streams.hear(out, err)
+            self._hear(out, err)
+
+    def _hear(self, out: bytes, err: bytes) -> None:
+        hearing = [one.streams for one in (*self._asked.values(), *self._ended)]
+        for streams in hearing or [self._between]:
+            streams.hear(out, err)
 
     def _has_ended(self) -> bool:
         """Return whether the container has ended, and note why."""

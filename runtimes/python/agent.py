@@ -1519,7 +1519,7 @@ class Script:
         self._agents: tuple[Any, Any, Any] | None = None
         self._start: Start | None = None
         #: The modules that are this file's, and no script's.
-        self._own: frozenset[str] = frozenset()
+        self._own: Modules | None = None
 
     def furnish(self) -> None:
         """Make once what each fork would make alike; what only that can make, it will."""
@@ -1532,21 +1532,21 @@ class Script:
             self._streams = self._open()
         # A fork does not have to take apart what it does not use.
         self._agents = sys.stdin, sys.stdout, sys.stderr
-        self._own = frozenset(sys.modules) - {"__main__"}
+        self._own = Modules()
         if start.refused is None:
             self._start = start
 
     def prepare(self) -> None:
         """Do what that interpreter does before it runs the file, in the fork of a call."""
         _use_streams(*(self._streams or self._open()))
-        self._own = self._own or frozenset(sys.modules) - {"__main__"}
+        self._own = self._own or Modules()
         if self._start is None or not self._start.is_still_so():
             self._start = Start(self._argv[0])
         self._be_main(self._start)
 
     def rehearse(self) -> None:
         """Run a script of no effect to its end, in the fork of a call that is not there yet."""
-        if self._start is None or self._start.refused is not None:
+        if self._own is None or self._start is None or self._start.refused is not None:
             return
         try:
             with _silence():
@@ -1576,7 +1576,7 @@ class Script:
                 _report(report, kind, _text_of(error))
             _print_exception(error)
             status = 1
-        _end(status, self._own)
+        _end(status, self._own or Modules())
 
     def _execute(self) -> None:
         start = self._start or Start(self._argv[0])
@@ -1596,6 +1596,33 @@ class Script:
         _find_here(start.sys_path, start.folder)
         # Held by nobody else, so that it ends when an interpreter's would.
         sys.modules["__main__"] = _main_module(start)
+
+
+class Modules:
+    """Those that were there before a script, but for ``__main__``."""
+
+    def __init__(self) -> None:
+        names = [name for name in sys.modules if name != "__main__"]
+        self._names, self._last = frozenset(names), names[-1]
+
+    def came_since(self) -> list[str]:
+        """Return the names of those that are a script's, in the order in which they came.
+
+        They stand behind the others. Only these are looked at, for to look at a name is to
+        count it, and to copy the page that it is in.
+        """
+        came = []
+        for name in reversed(sys.modules):
+            if name in self._names:
+                break
+            came.append(name)
+        # It stands where it stood at the start, or where it was put after a rehearsal.
+        if "__main__" not in came:
+            came.append("__main__")
+        if name == self._last and len(sys.modules) == len(self._names) + len(came):
+            return came[::-1]
+        # Some of those there were are gone, or came anew.
+        return [name for name in sys.modules if name not in self._names]
 
 
 class Start:
@@ -1701,7 +1728,7 @@ def _silence() -> Iterator[None]:
             os.close(fd)
 
 
-def _end(code: Any, own: frozenset[str]) -> NoReturn:
+def _end(code: Any, own: Modules) -> NoReturn:
     """End as an interpreter does that ``sys.exit(code)`` ends.
 
     Its last step is left out where nobody can tell: to destroy what was there before the fork
@@ -1738,39 +1765,22 @@ def _flush(file: Any) -> None:
         file.flush()
 
 
-def _is_known_to_end(own: frozenset[str]) -> bool:
+def _is_known_to_end(own: Modules) -> bool:
     """Return whether no library came that the interpreter's own end may mean something to."""
-    modules = [sys.modules.get(name) for name in _modules_of_a_script(own)]
+    modules = [sys.modules.get(name) for name in own.came_since()]
     files = (getattr(module, "__file__", None) or "" for module in modules)
     return all(
         not file.endswith(LIBRARIES) or os.path.dirname(file) == OWN_LIBRARIES for file in files
     )
 
 
-def _modules_of_a_script(own: frozenset[str]) -> list[str]:
-    """Return the names of the modules that are a script's, in the order in which they came.
-
-    They stand behind those there were. Only these are looked at, for to look at a name is to
-    count it, and to copy the page that it is in.
-    """
-    came = []
-    for name in reversed(sys.modules):
-        if name in own:
-            break
-        came.append(name)
-    if "__main__" in came or len(sys.modules) != len(own) + 1 + len(came):
-        # Some of those there were are gone, or came anew.
-        return [name for name in sys.modules if name not in own]
-    return ["__main__", *reversed(came)]
-
-
-def _destroy_modules(own: frozenset[str]) -> None:
+def _destroy_modules(own: Modules) -> None:
     """Take apart the modules of a script: first those that nobody holds, as at any end."""
     sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
     # While all of it is held: what holds others comes before them then, as a file that was not
     # closed before its descriptor.
     gc.collect()
-    names = _modules_of_a_script(own)
+    names = own.came_since()
     left = [weakref.ref(sys.modules.pop(name)) for name in names]
     gc.collect()
     for found in reversed(left):

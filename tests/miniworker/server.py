@@ -51,17 +51,6 @@ class Handler(BaseHTTPRequestHandler):
         print(said["err"], file=sys.stderr, flush=True)
         self.answer(b"printed\n")
 
-    def do_steal(self, _: Any) -> None:
-        """Read what it prints itself, from now on."""
-        pipe = os.open("/proc/self/fd/1", os.O_RDONLY)
-
-        def steal() -> None:
-            while os.read(pipe, 99):
-                pass
-
-        threading.Thread(target=steal).start()
-        self.answer(b"stolen")
-
     def do_meet(self, _: Any) -> None:
         """Answer when three ask at the same time."""
         self.answer(str(MEETING.wait(20)).encode())

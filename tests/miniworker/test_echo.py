@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniworker.echo import STREAMS, WORD_BYTES, Echo
+from miniworker.echo import WORD_BYTES, Echo
 
 
 class Printer:
@@ -82,8 +82,7 @@ def test_the_word_is_taken_out_however_it_is_cut(said: list[bytes], cuts: list[i
             heard += echo.take(whole[start:end], b"")[0]
         heard += echo.take(b"", words[1])[0]
         assert not echo.is_awaited
-        # What looked like the beginning of a word has come, as none is awaited.
-        assert heard + echo.take(b"", b"")[0] == b"".join(said)
+        assert heard == b"".join(said)
         echo.close()
     finally:
         printer.end()
@@ -96,11 +95,20 @@ def test_a_beginning_of_the_word_is_kept_back_only_while_one_is_awaited(
     echo.call()
     word = printer.out()
     assert echo.take(b"said" + word[:5], b"") == (b"said", b"")
-    assert echo.take(b"no word", b"") == (word[:5] + b"no word", b"")
-    echo.give_up()
+    assert echo.take(b"no word", word[:3]) == (word[:5] + b"no word", b"")
+    assert echo.give_up() == (b"", word[:3])
     assert not echo.is_awaited
-    assert echo.take(word[:5], b"") == (word[:5], b"")
     assert not echo.call()
+
+
+def test_a_word_that_comes_too_late_is_no_log(printer: Printer) -> None:
+    echo = Echo(printer.process.pid)
+    echo.call()
+    word = printer.out()
+    echo.give_up()
+    assert echo.take(b"next" + word[:5], b"") == (b"next", b"")
+    assert echo.take(word[5:] + b" call", word) == (b" call", b"")
+    assert echo.take(word[:5], b"") == (word[:5], b"")
 
 
 def test_a_full_pipe_gets_the_word_once_it_is_read(printer: Printer) -> None:
@@ -118,20 +126,33 @@ def test_a_full_pipe_gets_the_word_once_it_is_read(printer: Printer) -> None:
     echo.close()
 
 
-def test_what_is_no_pipe_is_left_alone(tmp_path: object) -> None:
-    file = os.open(f"{tmp_path}/log", os.O_CREAT | os.O_RDWR)
-    printer = Printer(stdout=file)
+@pytest.fixture(params=["file", "filter"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
+    """Where a process prints to that is no pipe of who started it."""
+    if request.param == "file":
+        yield os.open(tmp_path / "log", os.O_CREAT | os.O_RDWR)
+        assert (tmp_path / "log").stat().st_size == 0
+        return
+    end, written = os.pipe()
+    reader = subprocess.Popen(["cat"], stdin=end, stdout=subprocess.PIPE)
+    os.close(end)
+    yield written
+    said, _ = reader.communicate()
+    assert said == b""
+
+
+def test_what_goes_elsewhere_is_left_alone(elsewhere: int) -> None:
+    printer = Printer(stdout=elsewhere)
+    os.close(elsewhere)
     try:
         echo = Echo(printer.process.pid)
-        assert echo.call()
-        assert os.fstat(file).st_size == 0
-        # Only that of stderr is awaited.
-        echo.take(b"", printer.err())
+        assert not echo.call()
+        # That of stderr comes, and is taken out.
+        assert echo.take(b"", printer.err()) == (b"", b"")
         assert not echo.is_awaited
         echo.close()
     finally:
         printer.end()
-        os.close(file)
 
 
 def test_one_that_has_ended_has_no_echo(printer: Printer) -> None:
@@ -150,5 +171,4 @@ def test_the_end_of_a_pipe_is_still_seen(printer: Printer) -> None:
     printer.process.wait()
     assert len(printer.out()) == WORD_BYTES
     assert printer.out() == b""
-    assert len(STREAMS) == 2
     echo.close()

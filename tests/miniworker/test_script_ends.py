@@ -40,6 +40,13 @@ import sys, re, beside
 del sys.modules["re"]
 print("in between")
 """,
+    "modules-exchanged": """
+import sys, re, io
+gone, renewed = sys.modules.pop("re"), sys.modules.pop("io")
+import beside
+sys.modules["io"] = renewed
+print("in between")
+""",
     "main-removed": "import sys, beside\ndel sys.modules['__main__']\n",
     "signals": """
 import signal

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,14 +159,24 @@ def test_each_call_has_what_it_printed_however_late_the_engine_brings_it(
         assert (stdout.removeprefix("serving\n"), stderr) == (f"{n}\n", f"-{n}\n")
 
 
-def test_where_nothing_echoes_a_call_still_ends(rig: Rig, server: str) -> None:
-    # Whoever reads the pipe in there takes the words away, and loses nothing but logs.
-    mini = serve(rig, server)
-    ask(mini, do="steal")
-    for _ in range(3):
+def test_where_nothing_echoes_calls_wait_for_it_no_more(
+    rig: Rig, server: str, proxy: EngineProxy
+) -> None:
+    with rig.reaching(proxy.address):
+        mini = serve(rig, server)
+    assert ask(mini, do="print", out="first", err="")[2] == "serving\nfirst\n"
+    proxy.hold()
+    took = []
+    for _ in range(5):
+        began = time.monotonic()
         assert ask(mini, do="text", text="well")[1] == b"well"
-    mini.stop()
-    assert not containers(rig, mini)
+        took.append(time.monotonic() - began)
+    # Three times in vain; what comes then is no log of those that follow.
+    assert max(took[3:]) < min(took[:3])
+    proxy.release()
+    logs = [ask(mini, do="print", out=f"{n}", err="") for n in range(3)]
+    said = "".join(stdout for _, _, stdout, _ in logs)
+    assert re.fullmatch(r"(0\n)?(1\n)?(2\n)?", said), said
 
 
 def test_several_calls_run_at_once_and_one_is_broken_off_alone(rig: Rig, server: str) -> None:

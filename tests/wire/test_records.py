@@ -64,6 +64,27 @@ def test_a_request_of_another_version_is_that_whatever_else_it_says(name: str) -
             records.decode_request(frame)
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        WRITE,
+        records.Ping(),
+        records.OpenApi(api="a"),
+        records.ReadCatalogue(),
+        records.LeaseCalls(api="a", epoch=1, count=2),
+        records.GetCall(call_num=1),
+        records.FindCall(idempotency_key="k"),
+        records.ListCalls(),
+    ],
+    ids=lambda request: type(request).__name__,
+)
+def test_what_an_api_says_is_read_at_once(
+    request_: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(records, "_by_steps")
+    assert records.decode_request(records.encode_request(request_)) == request_
+
+
 def test_the_order_of_a_request_s_fields_says_nothing() -> None:
     plain = msgspec.json.decode(records.encode_request(WRITE))
     for names in itertools.permutations(plain):
