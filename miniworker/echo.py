@@ -14,6 +14,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from miniworker.processes import parent
+
 STREAMS: Final = ("1", "2")
 #: It cannot be guessed, so nothing that is printed is taken for it.
 WORD_BYTES: Final = 32
@@ -35,7 +37,7 @@ class Echo:
         self._away = 0
         self._is_given_up = False
         with contextlib.suppress(OSError):
-            self._pipes = _pipes(_parent(pid))
+            self._pipes = _pipes(parent(pid))
             # The folder stays this process's, whoever gets its number later.
             self._folder = os.open(f"/proc/{pid}/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -142,12 +144,8 @@ class Echo:
         return next((n for n in sizes if end.endswith(self._word[:n])), 0)
 
 
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _pipes(pid: int) -> frozenset[str]:
-    """Return the pipes that a process has, by their names in ``/proc``."""
+def _pipes(pid: int | None) -> frozenset[str]:
+    """Return the pipes that a process has, by their names in ``/proc``; raise if it is gone."""
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):

@@ -16,8 +16,8 @@ def descendants(pid: int, spared: Collection[int] = ()) -> set[int]:
     """
     by_parent: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (parent := _parent(entry)) is not None:
-            by_parent.setdefault(parent, []).append(int(entry.name))
+        if entry.name.isdigit() and (above := parent(int(entry.name))) is not None:
+            by_parent.setdefault(above, []).append(int(entry.name))
     found: set[int] = set()
     todo = [pid]
     while todo:
@@ -25,6 +25,16 @@ def descendants(pid: int, spared: Collection[int] = ()) -> set[int]:
         found.update(new)
         todo.extend(new)
     return found
+
+
+def parent(pid: int) -> int | None:
+    """Return the pid of a process's parent; None if the process is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name in parentheses may hold anything, so count from its end: state, parent.
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 def end_orphans(spared: Collection[int] = ()) -> None:
@@ -53,12 +63,3 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         return
-
-
-def _parent(entry: Path) -> int | None:
-    try:
-        stat = (entry / "stat").read_text()
-    except OSError:
-        return None
-    # The name in parentheses may hold anything, so count from its end: state, parent.
-    return int(stat.rpartition(")")[2].split()[1])

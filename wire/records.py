@@ -240,7 +240,7 @@ REQUESTS: Final[dict[str, tuple[type[Model], type[Model]]]] = {
     "listCalls": (ListCalls, CallsListed),
     "unfinishedCalls": (UnfinishedCalls, CallsUnfinished),
 }
-Protocol = Annotated[int, Meta(ge=0, le=255)]
+ProtocolVersion = Annotated[int, Meta(ge=0, le=255)]
 _TYPE_OF: Final = {content: name for name, (content, _) in REQUESTS.items()}
 
 
@@ -250,14 +250,14 @@ class _Request(Model, frozen=True, kw_only=True):
     msg_type: str
     content: msgspec.Raw = msgspec.Raw(b"{}")
     #: None from who asks by hand.
-    protocol: Protocol | None = None
+    protocol: ProtocolVersion | None = None
 
 
 def _whole(name: str, content: type[Model]) -> Any:
     """Return the class of a request with its content: read in one go, a large one once."""
     return msgspec.defstruct(
         f"{content.__name__}Request",
-        [("content", content), ("protocol", Protocol | None, None)],
+        [("content", content), ("protocol", ProtocolVersion | None, None)],
         bases=(Model,), kw_only=True, frozen=True, tag_field="msgType", tag=name,
     )  # fmt: skip
 
